@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth model bench clean
+.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth model chaos chaos-long chaos-tenth bench clean
 
 define new-environment
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
@@ -56,6 +56,18 @@ tenth: install
 # Every reachable state of one round of secure aggregation; the table of docs/threat-model.md.
 model: install
 	$(BIN)/python -m scripts.protocol_model --write
+
+# A federation of processes under faults: docs/reliability.md. At most three quarters of an hour on two cores.
+SEED ?= 1
+chaos: install
+	$(BIN)/fedward chaos --seed $(SEED)
+
+chaos-long: install
+	$(BIN)/fedward chaos --seed $(SEED) --kills 500
+
+# One in ten of its failpoints, another tenth with every commit, and ten kills.
+chaos-tenth: install
+	$(BIN)/fedward chaos --parts 10 --part "$$(git rev-list --count HEAD)" --kills 10
 
 # What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
 coordinator: $(COORDINATOR)/.installed

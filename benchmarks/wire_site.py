@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fedward.adapter import adapter_hash
+from fedward.adapter import Vector, adapter_hash
 from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
 from fedward.client.result_verification import Follower, Published, Snapshots
@@ -39,15 +39,19 @@ class WireSite:
         signed = (folder / "roster.cbor").read_bytes()
         verified = verify_roster(signed)
         roster = verified.roster
-        n0 = len(roster.members)
-        honest = minimum_threshold(n0, roster.colluders) - roster.colluders
         rounds = range(1, run.final_round + 1)
+        smallest, colluders = roster.policy.min_cohort, roster.colluders
+        cohorts = {n0: minimum_threshold(n0, colluders) - colluders for n0 in range(smallest, len(roster.members) + 1)}
         policy = LocalPolicy(
             base_model_hash=roster.base_model_hash,
             adapter_layout_hash=layout.hash(),
             code_hash=roster.code_hash,
             plan_hash=plan.hash(),
-            layout_hashes=frozenset(run.vector_layout(number, n0=n0, honest=honest).hash() for number in rounds),
+            layout_hashes=frozenset(
+                run.vector_layout(number, n0=n0, honest=honest).hash()
+                for number in rounds
+                for n0, honest in cohorts.items()
+            ),
             max_rounds=rounds[-1],
             min_cohort=roster.policy.min_cohort,
             initial_adapter_hash=adapter_hash(start, layout),
@@ -57,6 +61,11 @@ class WireSite:
         self._layout = layout
         snapshots = Snapshots(MemoryJournal(), layout)
         self._follower = Follower(run, verified, self._secagg, snapshots, start)
+
+    @property
+    def adapter(self) -> Vector:
+        """The global adapter as this hospital has checked it."""
+        return self._follower.adapter
 
     def answer(self, request: Request) -> Reply:
         """Handles one stage as :class:`fedward.client.hospital.Hospital` does."""

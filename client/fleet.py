@@ -48,6 +48,7 @@ from fedward.client.link import (
     open_http,
 )
 from fedward.errors import FedwardError, IntegrityError
+from fedward.failpoints import failpoint
 from fedward.flower import MAX_CALLS, Objects
 
 HEARTBEAT_SECONDS = 30.0
@@ -156,11 +157,14 @@ class FleetSession:
         """Lets the SuperLink delete the message."""
         run, message = incoming.run_id, incoming.message_id
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=run, message_object_id=message)
+        failpoint("confirm", "before")
         self._client.ConfirmMessageReceived(request)
+        failpoint("confirm", "after")
 
     def send(self, reply: Message) -> None:
         """Pushes a reply and its objects. The time it took to make is not reported. Raises like :meth:`receive`."""
         run_id = reply.metadata.run_id
+        failpoint("send", "before")
         with inflatable_object.no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
             header = message_to_proto(remove_content_from_message(reply))
@@ -169,6 +173,7 @@ class FleetSession:
                 node=self._node, messages_list=[header], message_object_trees=[tree]
             )
             answer = self._client.PushMessages(request)
+            failpoint("send", "amid")
             parts, missing = inflatable_object.get_all_nested_objects(reply), set(answer.objects_to_push)
             contents = ((key, part.deflate()) for key, part in parts.items() if key in missing)
             try:
@@ -177,6 +182,7 @@ class FleetSession:
                 raise MalformedObjectError("The coordinator's answer to an upload is malformed.") from error
         if not stored:
             raise RunOverError("The coordinator no longer accepts this reply.")
+        failpoint("send", "after")
 
     def _activate(self) -> int:
         request = fleet_pb2.ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_SECONDS)

@@ -18,7 +18,7 @@ from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.survey import Rows
 from fedward.client.tasks.task import LocalTask
 from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
-from fedward.errors import PolicyError
+from fedward.errors import PolicyError, ResourceError
 from fedward.measures import Outcomes
 from fedward.messages import Reply, Request, Stage
 from fedward.messages import encode as encode_message
@@ -174,8 +174,14 @@ class Hospital:
         self._follower.follow(published)
         accepted = self.secagg.accept_manifest(manifest)
         self._check(accepted)
-        vector = self._train_round(accepted) if accepted.needs_training else None
-        return Reply(self.secagg.contribute(vector, bytes(32) if self.ledger is None else self.ledger.head()))
+        trained = self._trained
+        try:
+            vector = self._train_round(accepted) if accepted.needs_training else None
+            return Reply(self.secagg.contribute(vector, bytes(32) if self.ledger is None else self.ledger.head()))
+        except ResourceError:
+            # Nothing of it was stored, let alone said: with space again it is trained anew, for its one charge.
+            self._trained = trained
+            raise
 
     def _check(self, accepted: AcceptedManifest) -> None:
         """Compares the manifest with the plan and with what this hospital has followed."""

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedward.errors import AuthenticationError, ConfigError, FedwardError, IntegrityError, ResourceError
+from fedward.failpoints import failpoint
 
 MAX_SECRET_BYTES = 64 * 1024
 PRIVATE, PUBLIC = 0o600, 0o666
@@ -42,18 +43,22 @@ def replace_file(path: Path, data: bytes | Iterable[bytes], *, mode: int = PRIVA
     """Replaces ``path`` by ``data``, or by its pieces one after the other, as a whole; an OSError changes nothing."""
     part = path.with_name(path.name + ".part")
     try:
+        failpoint("replace", "before")
         part.unlink(missing_ok=True)  # a link or another user's file in its place must not receive the bytes
         _write(part, os.O_EXCL, mode, (data,) if isinstance(data, bytes) else data)
+        failpoint("replace", "amid")
         part.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
     sync_folder(path.parent)
+    failpoint("replace", "after")
 
 
 def place_file(part: Path, path: Path) -> None:
     """Puts a finished file, which somebody else wrote beside it, in the place of ``path``; raises OSError (a link)."""
+    failpoint("place", "before")
     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
@@ -61,21 +66,48 @@ def place_file(part: Path, path: Path) -> None:
         os.close(descriptor)
     part.replace(path)
     sync_folder(path.parent)
+    failpoint("place", "after")
 
 
 def append_file(path: Path, data: bytes) -> None:
     """Adds ``data`` at the end of a private file, which is made if it is missing; a crash may leave a part of it."""
-    new = not path.exists()
-    _write(path, os.O_APPEND, PRIVATE, (data,))
+    new, half = not path.exists(), len(data) // 2
+    failpoint("append", "before")
+    _write(path, os.O_APPEND, PRIVATE, _torn(data[:half], data[half:]))
     if new:
         sync_folder(path.parent)
+    failpoint("append", "after")
+
+
+def cut_file(path: Path, size: int) -> None:
+    """Cuts what lies beyond ``size`` bytes off a file; raises OSError."""
+    failpoint("cut", "before")
+    with path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
+    failpoint("cut", "after")
 
 
 def make_folder(folder: Path) -> None:
     """Creates ``folder`` for this user alone, and makes its name durable; raises OSError."""
     if not folder.is_dir():
+        failpoint("folder", "before")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(folder.parent)
+        failpoint("folder", "after")
+
+
+def erase_files(paths: Iterable[Path], folder: Path) -> None:
+    """Removes files of ``folder``; none of them comes back once the call has returned. Raises FW-RESOURCE-301."""
+    try:
+        failpoint("erase", "before")
+        for path in paths:
+            path.unlink(missing_ok=True)
+            failpoint("erase", "amid")
+        sync_folder(folder)
+        failpoint("erase", "after")
+    except OSError as error:
+        raise _unusable(f"Files of the folder {folder} cannot be removed ({error.strerror}).") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -93,6 +125,12 @@ def read_or_none(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _torn(first: bytes, second: bytes) -> Iterator[bytes]:
+    yield first
+    failpoint("append", "amid")
+    yield second
 
 
 def _write(path: Path, flag: int, mode: int, pieces: Iterable[bytes]) -> None:
@@ -139,15 +177,17 @@ def _unusable(what: str, fix: str | None = None) -> ResourceError:
 def write_new_secret(path: Path, data: bytes) -> None:
     """Writes a new secret with mode 0600, synced. Raises FW-CONFIG-301 (it exists), FW-RESOURCE-301 (unwritable)."""
     try:
+        failpoint("secret", "before")
         _write(path, os.O_EXCL, PRIVATE, (data,))
         sync_folder(path.parent)
+        failpoint("secret", "after")
     except FileExistsError as error:
         raise ConfigError(f"The file {path.name} exists already.", code="FW-CONFIG-301") from error
     except OSError as error:
         raise _unusable(f"The file {path} cannot be written ({error.strerror}).") from error
 
 
-def replace_private(path: Path, data: bytes) -> None:
+def replace_private(path: Path, data: bytes | Iterable[bytes]) -> None:
     """:func:`replace_file` with mode 0600. Raises FW-RESOURCE-301 (it cannot be written)."""
     try:
         replace_file(path, data)
@@ -250,3 +290,15 @@ def locked_file(path: Path, *, seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the exclusive lock of :func:`locked_file` on ``path``; raises OSError (there is none)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -15,7 +15,6 @@ import errno
 import hmac
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,6 +53,7 @@ from fedward.storage import (
     FolderLock,
     JournalError,
     append_file,
+    cut_file,
     locked_file,
     make_folder,
     private_folder,
@@ -288,9 +288,7 @@ class FileStore:
         """Writes again what a crash tore; it was reserved, so it counts."""
         with _writing():
             if self._chain.exists():
-                with self._chain.open("r+b") as file:
-                    file.truncate(intact)
-                    os.fsync(file.fileno())
+                cut_file(self._chain, intact)
             for link in missing:
                 append_file(self._chain, link.frame)
 

@@ -30,6 +30,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
+from fedward.failpoints import failpoint
 from fedward.flower import MAX_CALLS, Objects, let_go, message_type, pack_request, raw_array, unpack_reply
 from fedward.messages import MalformedMessageError, Reply, Request, Stage
 
@@ -245,6 +246,7 @@ class StreamingGrid:
         pushed = list(messages)
         objects: dict[str, InflatableObject] = {}
         client = self._grid._runtime_client
+        failpoint("send", "before")
         with inflatable.no_object_id_recompute():
             for message in pushed:
                 message.metadata.__dict__["_message_id"] = message.object_id
@@ -252,10 +254,12 @@ class StreamingGrid:
             heads = [message_to_proto(remove_content_from_message(message)) for message in pushed]
             trees = [inflatable.get_object_tree(message) for message in pushed]
             answer = client.PushMessages(PushAppMessagesRequest(messages_list=heads, message_object_trees=trees))
+            failpoint("send", "amid")
             missing = set(answer.objects_to_push)
             contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
             if not self._objects().push(contents, answer.session_id):
                 raise NetworkError("The SuperLink did not take a message for a hospital.", code="FW-NET-213")
+        failpoint("send", "after")
         for message in pushed:
             let_go(message.content)
         return list(answer.message_ids)
@@ -279,6 +283,7 @@ class StreamingGrid:
                 del self._announced[asked]
                 continue
             del self._announced[asked]
+            failpoint("receive", "after")
             yield message
             if message.has_content():
                 let_go(message.content)
@@ -306,9 +311,11 @@ class StreamingGrid:
             return content
 
         message = Unfolding(pull, announced).message(pull(tree.object_id))
+        failpoint("confirm", "before")
         self._grid._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
         )
+        failpoint("confirm", "after")
         message.metadata.__dict__["_message_id"] = message_id
         return message
 

@@ -26,6 +26,7 @@ import uvicorn
 from fedward.log_lines import log_in_lines
 from fedward.server import ingress
 
+STARTER = "fedward.server.starter"
 PORT_SECONDS = 20.0
 """How long a port may be taken at the start, as by the SuperLink of a server that was killed a moment ago."""
 
@@ -172,7 +173,7 @@ def _task_starter(port: int, secret_file: str, ended: Callable[[], object]) -> I
     ``ended`` is called when it has ended, for whatever reason: without it no run would ever get a process, so the
     SuperLink ends as well, and whoever started that starts both again.
     """
-    command = [sys.executable, "-P", "-m", "fedward.server.starter", "tasks", f"127.0.0.1:{port}", secret_file]
+    command = [sys.executable, "-P", "-m", STARTER, "tasks", f"127.0.0.1:{port}", secret_file]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def watch() -> None:

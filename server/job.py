@@ -20,7 +20,7 @@ from fedward.adapter import Vector
 from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
-from fedward.errors import ConfigError, FedwardError, QuorumError, RunFailedError
+from fedward.errors import ConfigError, FedwardError, QuorumError, ResourceError, RunFailedError, failing_as
 from fedward.log_lines import OneLine
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
@@ -33,6 +33,7 @@ from fedward.server.flower import GridTransport, HospitalGoneError
 from fedward.server.history import Archive
 from fedward.server.job_files import (
     ABSENT,
+    ALIVE,
     COORDINATOR,
     PROGRESS,
     RUN_LOG,
@@ -41,11 +42,13 @@ from fedward.server.job_files import (
     write_vector,
 )
 from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.storage import read_limited, replace_file
+from fedward.storage import FolderInUseError, locked_file, read_limited, replace_file
 from fedward.survey import STATISTICS_FILE, statistics_result
 
 LOG = logging.getLogger(__name__)
 PARENT_SECONDS = 0.5
+BEAT_SECONDS = 2.0
+HOLD_SECONDS = 5.0
 RETURN_SECONDS = 15.0
 """How long a run that has begun waits for all of its hospitals before it goes on with those that are there."""
 
@@ -95,6 +98,33 @@ def ending_with_parent(
         watcher.join()
 
 
+@contextlib.contextmanager
+def beating(path: Path) -> Iterator[None]:
+    """Holds the file ``path``, and touches it every two seconds, so that others see that this process works.
+
+    Raises FolderInUseError (a process before this one holds it still).
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked_file(path, seconds=HOLD_SECONDS))
+        except TimeoutError as error:
+            raise FolderInUseError("A process of before still runs this job.") from error
+        beater = threading.Thread(target=beat, name="pulse", daemon=True)
+        beater.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beater.join()
+
+
 def run_job(transport: GridTransport, path: Path) -> None:
     """Runs the job in ``path``. Raises FW-CONFIG-211, or whatever the job raises."""
     try:
@@ -116,9 +146,13 @@ def run_federation(transport: GridTransport, path: Path) -> None:
     on), QuorumError, FW-TIME-002 (too few hospitals: who is missing stands in a file beside the result).
     """
     job = parse(json.loads(path.read_bytes()), FederationJob, source=path.name)
-    with _logging_to(Path(job.result).with_name(RUN_LOG)):
+    result = Path(job.result)
+    with _logging_to(result.with_name(RUN_LOG)), beating(result.with_name(ALIVE)):
         try:
-            _run(transport, job)
+            with failing_as(
+                ResourceError("A file of the run cannot be read or written.", code="FW-RESOURCE-301"), OSError
+            ):
+                _run(transport, job)
         except FedwardError as error:
             LOG.error("run %s ended: %s", job.run, error.code)
             raise

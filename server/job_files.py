@@ -15,9 +15,10 @@ from fedward.errors import ConfigError, RunFailedError
 from fedward.storage import place_file
 
 COORDINATOR = "coordinator"
-PROGRESS, RUN_LOG, ABSENT = "progress.json", "run.log", "absent.json"
-"""Beside the result, for whoever looks at the run from outside: the last finished round, what happened, and the code of
-each hospital that did not answer, or refused, when the process last ended for want of hospitals."""
+PROGRESS, RUN_LOG, ABSENT, ALIVE = "progress.json", "run.log", "absent.json", "alive"
+"""Beside the result, for whoever looks at the run from outside: the last finished round, what happened, the code of
+each hospital that did not answer, or refused, when the process last ended for want of hospitals, and a file that the
+process holds and touches while it works (:mod:`fedward.server.deployment.pulse`)."""
 
 
 class LostProcessError(RunFailedError, code="FW-RUN-213"):

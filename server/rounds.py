@@ -18,7 +18,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.errors import DeadlineError, FedwardError, IntegrityError, QuorumError, RunFailedError, group_of
+from fedward.errors import (
+    DeadlineError,
+    FedwardError,
+    IntegrityError,
+    QuorumError,
+    ResourceError,
+    RunFailedError,
+    group_of,
+)
 from fedward.messages import Blob, Reply, Request, Stage, Transport
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
@@ -522,6 +530,8 @@ class Exchange:
         """Hands a reply to the protocol, ``add(site, *reply)``, and says whether it counts."""
         try:
             add(site, *reply)
+        except ResourceError:  # the coordinator's own want of space says nothing of the site
+            raise
         except FedwardError as error:
             self.note(site, stage, error.code)
             return False

@@ -50,18 +50,27 @@ def main() -> None:
     log_in_lines()
     program, address, last = sys.argv[1:]
     if program == "tasks":
-        flower.get_executor = lambda *_, **__: PipingExecutor()
-        flower.run_superexec(
-            runtime_api_address=address,
-            insecure=True,
-            superexec_auth_secret=load_superexec_auth_secret(last),
-            parent_pid=os.getppid(),
-            runtime_dependency_install=False,
-        )
+        take_tasks(address, last, PipingExecutor())
         return
-    token = sys.stdin.buffer.readline(MAX_TOKEN_BYTES).decode("ascii").strip()
+    run_task(address, last, sys.stdin.buffer.readline(MAX_TOKEN_BYTES).decode("ascii").strip())
+
+
+def take_tasks(address: str, secret_file: str, executor: SubprocessExecutor) -> None:
+    """Has ``executor`` start a process for each task of the SuperLink behind ``address``, until the parent ends."""
+    flower.get_executor = lambda *_, **__: executor
+    flower.run_superexec(
+        runtime_api_address=address,
+        insecure=True,
+        superexec_auth_secret=load_superexec_auth_secret(secret_file),
+        parent_pid=os.getppid(),
+        runtime_dependency_install=False,
+    )
+
+
+def run_task(address: str, parent: str, token: str) -> None:
+    """Runs the one task of ``token``, and ends with the process ``parent``."""
     # Of the interpreter's own list; the arguments that the kernel shows stay those it was started with.
-    sys.argv = ["flwr-serverapp", "--runtime-api-address", address, "--insecure", "--parent-pid", last]
+    sys.argv = ["flwr-serverapp", "--runtime-api-address", address, "--insecure", "--parent-pid", parent]
     sys.argv += ["--token", token]
     flwr_serverapp()
 

@@ -40,6 +40,7 @@ from fedward.server.job_files import LostProcessError, RunEnd
 from fedward.storage import private_folder, write_new_secret
 
 POLL_SECONDS = 0.5
+PROGRAM = "fedward.server.gateway"
 _JOB_FAILED = re.compile(r"(FW(?:-[A-Z]+)?-\d{3}) and exit status (\d+)")
 _CHILD_SETTINGS = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -98,11 +99,6 @@ class RunState:
     def finished(self) -> bool:
         """Whether the run has ended, well or badly."""
         return self.status == "finished"
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has a process, or had one."""
-        return self.status in ("running", "finished")
 
 
 class Control:
@@ -288,10 +284,8 @@ class SuperLink:
         secret_file.unlink(missing_ok=True)
         write_new_secret(secret_file, secrets.token_bytes(32))
         with self.log_file.open("ab") as log:
-            # -P keeps the working folder out of the module path.
-            command = [sys.executable, "-P", "-m", "fedward.server.gateway"]
             process = self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", PROGRAM],  # -P keeps the working folder out of the module path
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,10 +205,14 @@ class Agreement:
     roster: Roster
 
 
-def agree(run: Run, names: Sequence[str]) -> Agreement:
-    """Makes fresh identities and a roster of ``names``, approved by all."""
-    plan, coordinator = run.plan, Identity.from_seed(COORDINATOR, os.urandom(32))
-    members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
+def _fresh_seed(name: str) -> bytes:
+    return os.urandom(32)
+
+
+def agree(run: Run, names: Sequence[str], *, seed_of: Callable[[str], bytes] = _fresh_seed) -> Agreement:
+    """Makes identities, fresh ones unless ``seed_of`` gives their keys, and a roster of ``names``, approved by all."""
+    plan, coordinator = run.plan, Identity.from_seed(COORDINATOR, seed_of(COORDINATOR))
+    members = {name: Identity.from_seed(name, seed_of(name)) for name in sorted(names)}
     colluders, min_cohort = roster_rules(run, len(members))
     check_ranks(plan, members)
     roster = Roster(

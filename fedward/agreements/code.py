@@ -26,7 +26,7 @@ from fedward.strategies.registry import STRATEGIES
 ROOT = Path(__file__).parents[1]
 
 CORE = {
-    "": "adapter config errors messages plan registry run storage units",
+    "": "adapter config errors failpoints messages plan registry run storage units",
     "agreements": "code",
     "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",

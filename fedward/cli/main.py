@@ -53,6 +53,7 @@ COMMANDS = {
     "generate": "generate",
     "explain": "explain",
     "coverage": "coverage",
+    "chaos": "chaos",
 }
 """Modules and the commands in them, each the function of that name."""
 

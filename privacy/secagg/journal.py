@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from fedward.privacy.secagg import messages
 from fedward.privacy.secagg.crypto import RefusalError, journal_key, secagg_hash
 from fedward.privacy.secagg.messages import SEALED, SITE, Bytes, Counter, Digest, Map, Message, Nested, Text, Uint
-from fedward.storage import FolderLock, JournalError, private_folder, replace_file, sync_folder
+from fedward.storage import FolderLock, JournalError, erase_files, private_folder, replace_private
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -92,6 +92,7 @@ class FileJournal:
 
     Raises FolderInUseError (another process has opened this journal), JournalError (the folder cannot be locked),
     ResourceError FW-RESOURCE-301 (others may write into it, or it is another user's: they could put links in it).
+    Whatever writes raises FW-RESOURCE-301, too (the disk is full, or read-only): nothing may be said that relies on it.
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
@@ -132,10 +133,8 @@ class FileJournal:
         """See :class:`Journal`; also clears what a crash left half written."""
         self._require_open()
         keep = {self._vector(name) for name in names}
-        for path in [*self._folder.glob("vector-*"), *self._folder.glob("*.part")]:
-            if path not in keep:
-                path.unlink()
-        sync_folder(self._folder)
+        found = [*self._folder.glob("vector-*"), *self._folder.glob("*.part")]
+        erase_files((path for path in found if path not in keep), self._folder)
 
     def _require_open(self) -> None:
         if not self._lock.held:
@@ -157,7 +156,7 @@ class FileJournal:
                 yield encryptor.update(view[start : start + _PIECE_BYTES])
             yield encryptor.finalize() + encryptor.tag
 
-        replace_file(path, sealed())
+        replace_private(path, sealed())
 
     def _open(self, path: Path) -> bytearray:
         with path.open("rb") as file:

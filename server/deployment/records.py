@@ -42,6 +42,7 @@ from fedward.errors import (
     VersionError,
     group_of,
 )
+from fedward.failpoints import failpoint
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
@@ -377,8 +378,10 @@ class Runs:
         )
         _write(draft / RECORD, record)
         RUN.settle(draft)
+        failpoint("submit", "before")
         draft.replace(folder)
         sync_folder(folder.parent)
+        failpoint("submit", "after")
         return record
 
     def folder(self, run: str) -> Path:

@@ -18,6 +18,7 @@ from fedward.errors import DeadlineError, FedwardError, IntegrityError, RunFaile
 from fedward.places import check_places
 from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.channel import CommandServer, Handler
+from fedward.server.deployment.pulse import Pulse, Sign
 from fedward.server.deployment.records import (
     COORDINATOR_STATE,
     JOB,
@@ -30,7 +31,7 @@ from fedward.server.deployment.records import (
     missing_of,
 )
 from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
-from fedward.server.job_files import LostProcessError, RunEnd
+from fedward.server.job_files import ALIVE, LostProcessError, RunEnd
 from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
 from fedward.storage import FolderInUseError, FolderLock, unusable_folder
 
@@ -65,6 +66,7 @@ class Service:
         self._nodes: dict[str, int] = {}
         self._ended: list[int] = []
         self._process_due = 0.0  # when the run that was started last must have a process
+        self._pulse: Pulse | None = None  # of that process
         self._started = int(time.time())
         self._address = ""
 
@@ -177,7 +179,9 @@ class Service:
         elif run.flower_run is not None:
             self._follow(control, run, run.flower_run)
         elif self._runs.due(run):
-            self._runs.started(run, control.start(self._runs.folder(run.name) / JOB))
+            folder = self._runs.folder(run.name)
+            self._pulse = Pulse(folder / ALIVE, clock=self._clock)
+            self._runs.started(run, control.start(folder / JOB))
             # Twice as long after each loss: on a machine that is too slow to start one, shorter would never end.
             self._process_due = self._clock() + PROCESS_SECONDS * 2 ** min(run.tries, 4)
             LOG.info("run %s started", run.name)
@@ -185,13 +189,12 @@ class Service:
     def _follow(self, control: Control, run: RunRecord, flower_run: int) -> None:
         """Looks at the process of the active run.
 
-        Raises RunFailedError FW-RUN-212 where it never began, or one before it still holds the journal: the SuperLink
-        and all that it has started is ended then, and started afresh.
+        Raises RunFailedError FW-RUN-212 where it never began, hangs, or one before it still holds the journal: the
+        SuperLink and all that it has started is ended then, and started afresh.
         """
         state = control.state(flower_run)
-        if not state.begun and self._clock() > self._process_due:
-            raise RunFailedError("No process has begun the run.", code="FW-RUN-212")
         if not state.finished:
+            self._check_process(control, run, flower_run)
             return
         end = end_of(state)
         if end.code == LostProcessError.code:
@@ -204,6 +207,18 @@ class Service:
             LOG.warning("run %s waits for %s: %s", run.name, missing_of(waiting), end.code)
         else:
             self._note_end(run, end)
+
+    def _check_process(self, control: Control, run: RunRecord, flower_run: int) -> None:
+        """Takes the run up again where its process has ended without Flower's knowledge; raises FW-RUN-212."""
+        sign = Sign.NOTHING if self._pulse is None else self._pulse.look()
+        if sign is Sign.NOTHING and self._clock() > self._process_due:
+            raise RunFailedError("No process has begun the run.", code="FW-RUN-212")
+        if sign is Sign.SILENT:
+            raise RunFailedError("The process of the run does nothing.", code="FW-RUN-212")
+        if sign is Sign.GONE:
+            control.abort(flower_run)
+            self._runs.lost(run, at_once=self._config.runs.max_restarts)
+            LOG.error("run %s lost its process and is taken up again", run.name)
 
     def _note_end(self, run: RunRecord, end: RunEnd) -> None:
         ended = self._runs.ended(run, end)

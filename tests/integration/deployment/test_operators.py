@@ -142,8 +142,9 @@ def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
     federation.server("run", "submit", federation.plan, "--roster", federation.roster)
     with raises("FW-CONFIG-312"):
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
-    for program in ("tasks", "serverapp"):  # the one that starts a run's process, and that process
-        _lose_process(federation, f"fedward.server.starter\0{program}", eventually)
+    losses = (("tasks", signal.SIGKILL), ("serverapp", signal.SIGKILL), ("serverapp", signal.SIGSTOP))
+    for program, how in losses:  # the one that starts a run's process, and that process
+        _lose_process(federation, f"fedward.server.starter\0{program}", how, eventually)
     eventually(lambda: federation.run("run-1")["round"] >= 1)
     federation.daemon.kill()
     with pytest.raises(NetworkError):
@@ -162,11 +163,11 @@ def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
         assert 3.9 < ledger["spent_epsilon"] < 4.01  # noise is calibrated to one part in a thousand
 
 
-def _lose_process(federation, words, eventually):
-    """Kills a process of run-1 as soon as that run's own one is at work, and waits until the server has noticed."""
+def _lose_process(federation, words, how, eventually):
+    """Kills, or stops, a process of run-1 once the run's own one is at work; waits until the server has noticed."""
     lost, daemon = federation.run("run-1")["restarts"], federation.daemon.process.pid
     eventually(lambda: _in_use(federation.state / "runs" / "run-1" / "journal"))
-    os.kill(_process(daemon, words), signal.SIGKILL)
+    os.kill(_process(daemon, words), how)
     eventually(lambda: federation.run("run-1")["restarts"] > lost)
 
 

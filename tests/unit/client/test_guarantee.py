@@ -15,6 +15,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
 from fedward.client.training import GradientSummer, LocalTrainer
+from fedward.errors import ResourceError
 from fedward.messages import Request, Stage
 from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
@@ -105,6 +106,33 @@ def test_a_round_is_charged_before_anything_is_computed_and_its_shares_are_for_t
     assert seen == [(2, 2)]  # t - c, neither t nor n0 - c; the terms and the charge
     with raises("FW-POLICY-013"):
         hospital._train_round(SimpleNamespace(manifest=manifest))
+
+
+def test_a_round_whose_vector_found_no_space_is_trained_again_for_its_one_charge(found, monkeypatch):
+    """Broken: a disk that is full for a moment shuts the hospital out of the round until its daemon is restarted."""
+    make, store = found
+    hospital, full = make(), [True]
+
+    def contribute(vector, head):
+        if full.pop():
+            raise ResourceError("no space", code="FW-RESOURCE-301")
+        return b"package"
+
+    terms = SimpleNamespace(run="run-1", round=1, threshold=3, n0=4)
+    accepted = SimpleNamespace(manifest=terms, needs_training=True)
+    monkeypatch.setattr(hospital_module.Published, "of", lambda request: (b"", None))
+    monkeypatch.setattr(hospital._follower, "follow", lambda published: None)
+    monkeypatch.setattr(hospital, "_check", lambda accepted: None)
+    monkeypatch.setattr(hospital, "_values", lambda number, honest: {})
+    monkeypatch.setattr(type(hospital), "encode", lambda self, accepted, values: None)
+    hospital.secagg = SimpleNamespace(accept_manifest=lambda manifest: accepted, contribute=contribute)
+    with raises("FW-RESOURCE-301"):
+        hospital._contribute(None)
+    full.append(False)
+    assert hospital._contribute(None).payload == b"package"
+    assert len(store.links) == 2, "the terms and one charge"
+    with raises("FW-POLICY-013"):
+        hospital._contribute(None)
 
 
 def test_a_round_that_was_trained_twice_leaves_once(found, monkeypatch) -> None:

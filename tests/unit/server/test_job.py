@@ -1,6 +1,7 @@
 """Job files, and what the supervisor makes of a run's end."""
 
 import json
+import os
 import threading
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from fedward.server import job as jobs
 from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
 from fedward.server.superlink import RunState, SuperLink, end_of
+from fedward.storage import FolderInUseError, is_locked
 from tests.codes import raises
 from tests.echo_job import run_echo
 
@@ -115,3 +117,18 @@ def test_a_job_ends_with_the_process_that_started_it(monkeypatch):
     with jobs.ending_with_parent(lambda: 41, leave):
         pass
     assert codes == [9]
+
+
+def test_a_job_shows_that_it_works_and_is_not_begun_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "HOLD_SECONDS", 0.0)
+    path = tmp_path / "alive"
+    with jobs.beating(path):
+        assert is_locked(path)
+        os.utime(path, ns=(1, 1))
+        beaten = threading.Event()
+        while path.stat().st_mtime_ns == 1:
+            assert not beaten.wait(0.01)
+        with pytest.raises(FolderInUseError), jobs.beating(path):
+            pass
+    assert not is_locked(path)

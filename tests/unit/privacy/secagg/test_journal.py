@@ -105,7 +105,7 @@ def test_a_write_that_stops_half_way_leaves_the_old_state(tmp_path, monkeypatch,
         monkeypatch.setattr(os, "fsync", stop)
     else:
         monkeypatch.setattr("pathlib.Path.replace", stop)
-    with pytest.raises(OSError):
+    with raises("FW-RESOURCE-301"):
         journal.save(b"new")
     monkeypatch.undo()
     journal.close()

@@ -1,9 +1,11 @@
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from fedward.privacy.secagg.crypto import fingerprint
+from fedward.server.deployment.pulse import Sign
 from fedward.server.deployment.records import RunRecord, Runs
 from fedward.server.deployment.service import Service
 from fedward.server.superlink import RunState
@@ -158,6 +160,21 @@ def test_a_run_without_a_process_is_not_left_so(service, control, run, monkeypat
     now[0] = 182.0
     with raises("FW-RUN-212"):
         service._advance(control)
+
+
+@pytest.mark.parametrize("sign", [Sign.GONE, Sign.SILENT])
+def test_a_process_that_flower_believes_in_is_watched_all_the_same(service, control, run, sign):
+    """Flower itself notices a process that was killed after two minutes, and none that hangs."""
+    service._advance(control)
+    service._pulse = SimpleNamespace(look=lambda: sign)
+    if sign is Sign.SILENT:  # its SuperLink is ended with all that it has started
+        with raises("FW-RUN-212"):
+            service._advance(control)
+        service._reconcile()
+    else:
+        service._advance(control)
+        assert control.aborted == [1]
+    assert (run().state, run().code, run().restarts) == ("queued", "FW-RUN-213", 1)
 
 
 def test_an_aborted_run_loses_its_process(service, control, run):

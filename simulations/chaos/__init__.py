@@ -1,0 +1,1 @@
+"""Faults on purpose: a real federation of processes on loopback, what breaks it, and what must hold all the same."""
