@@ -291,8 +291,8 @@ class Cohorts:
 
     A strategy with one sum per training round waits for hospitals that are away: any enough of them will do. A sum over
     a group, or over exactly the hospitals of the sum before, can lack a quorum although most hospitals are there. Its
-    training round is given up then. It was paid for all the same, so a hospital that costs one is left out of the next,
-    and of more each time (:class:`BackOff`); and where losses do not end, the run stops and waits.
+    training round is given up then, unless unmask shares have left. It was paid for all the same, so a hospital that
+    costs one is left out of the next, and of more each time (:class:`BackOff`); where losses do not end, the run waits.
     """
 
     def __init__(self, run: Run, secagg: SecAggServer, colluders: int) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +20,7 @@ from fedward.privacy.secagg.journal import Release
 from fedward.privacy.secagg.messages import Manifest, PackageHead
 from fedward.privacy.secagg.releases import after_heads, check_manifest, survivors_due
 from fedward.privacy.secagg.roster import minimum_threshold
+from tests.combinations import covers_at_least
 
 HASH = bytes(32)
 
@@ -37,31 +36,6 @@ def manifest_of(number, cohort, threshold):
 def head_of(site, released):
     hashes = dict.fromkeys(("ctx", "ledger_head", "fresh", "b", "R", "envelope_hash", "mail_hash"), HASH)
     return PackageHead(**hashes, site=site, b_shares={}, R_shares={}, pairs={}, released=released)
-
-
-def rank(rows):
-    """Rank over the rational numbers."""
-    rows, found = [[Fraction(x) for x in row] for row in rows], 0
-    for column in range(len(rows[0]) if rows else 0):
-        pivot = next((i for i in range(found, len(rows)) if rows[i][column]), None)
-        if pivot is None:
-            continue
-        rows[found], rows[pivot] = rows[pivot], rows[found]
-        for i in range(found + 1, len(rows)):
-            factor = rows[i][column] / rows[found][column]
-            rows[i] = [x - factor * y for x, y in zip(rows[i], rows[found], strict=True)]
-        found += 1
-    return found
-
-
-def covers_at_least(sums, honest, least):
-    """Whether every combination that is not zero has at least ``least`` honest hospitals in it."""
-    rows = [[int(site in one) for site in honest] for one in sums]
-    for few in combinations(range(len(honest)), least - 1):
-        rest = [[x for i, x in enumerate(row) if i not in few] for row in rows]
-        if rank(rest) < rank(rows):
-            return False
-    return True
 
 
 @dataclass

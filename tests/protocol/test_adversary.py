@@ -47,6 +47,7 @@ from fedward.privacy.secagg.messages import (
 from fedward.privacy.secagg.results import SecretMismatchError
 from fedward.privacy.secagg.roster import EpochSetup, RunPolicy, minimum_threshold
 from fedward.privacy.secagg.server import recover
+from tests.combinations import covers_at_least
 
 N, C = 6, 1
 
@@ -373,6 +374,16 @@ class Adversary(RuleBasedStateMachine):
             opened = self.recoverable(chosen, "b") & set(self.honest)
             if opened:
                 assert len(opened) >= chosen.manifest.threshold - C >= 2
+
+    @invariant()
+    def never_a_combination_of_sums_of_one_adapter_over_fewer(self):
+        opened = defaultdict(list)
+        for chosen in self.contexts:
+            if survivors := self.recoverable(chosen, "b") & set(self.honest):
+                opened[chosen.manifest.run, chosen.manifest.previous_result].append((survivors, chosen.manifest))
+        for sums in opened.values():
+            least = min(manifest.threshold for _, manifest in sums) - C
+            assert covers_at_least([survivors for survivors, _ in sums], self.honest, least)
 
     @invariant()
     def never_a_false_sum_believed_nor_two_results_of_one_round(self):

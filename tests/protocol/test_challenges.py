@@ -16,6 +16,7 @@ from fedward.privacy.secagg.crypto import Envelope, RefusalError, transcript_has
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
 from fedward.privacy.secagg.journal import Challenge, RunRecord
 from fedward.privacy.secagg.messages import ChunkPaths, Result, WitnessedResult
+from tests.codes import raises
 
 NEXT = b"n" * 32
 LAYOUT = VectorLayout((Segment("adapter", 320, 32, 2.0**-10, 4.0), Segment("metrics", 30, 16, 2.0**-4, 4.0)))
@@ -211,3 +212,12 @@ class _Ended:
     def __init__(self, nbytes, survivors):
         self.layout = type("Layout", (), {"nbytes": nbytes})
         self.digests = dict.fromkeys(range(survivors))
+
+
+@pytest.mark.parametrize("indices", [range(129), (0, 0), (2000,)], ids=["too many", "one twice", "beyond the last"])
+def test_a_hospital_asks_for_as_many_chunks_as_are_drawn_each_once(indices):
+    """Each of them is read from disk with its path, so more would let one hospital keep the coordinator busy."""
+    nbytes, survivors = 2000 * encoding.CHUNK_BYTES, 8
+    results.check_indices(range(128), nbytes, survivors)
+    with raises("FW-SECAGG-090"):
+        results.check_indices(tuple(indices), nbytes, survivors)

@@ -368,3 +368,26 @@ def test_approving_twice_changes_nothing(federation):
     fed = federation(4)
     assert approve(fed.signed, fed.identities["hospital-0"]) == fed.signed
     assert publish(fed.roster, fed.coordinator) != fed.signed
+
+
+@pytest.mark.attack("coordinator and a hospital", "count a hospital outside the cohort towards the threshold")
+def test_a_head_of_a_hospital_outside_the_cohort_is_refused(federation):
+    """It may sign commitments for exactly this cohort; it has no part in it all the same."""
+    fed = federation(5)
+    cohort, stranger = fed.names[:4], fed.names[4]
+    attempt = fed.server.begin_round(fed.terms(1, cohort=cohort))
+    name = cohort[0]
+    package = SharePackage.from_bytes(fed.contribute(name, attempt.requests()[name]))
+    head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
+    sealed = fed.identities[stranger].seal("head", replace(head, site=stranger, pairs=dict.fromkeys(cohort, bytes(32))))
+    open_head(fed.roster.keys, attempt.manifest, head.ctx, name, package.head)
+    with raises("FW-SECAGG-052"):
+        open_head(fed.roster.keys, attempt.manifest, head.ctx, stranger, sealed)
+
+
+def test_the_coordinator_closes_no_stage_but_the_live_one(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    for close in (attempt.close_uploads, attempt.close_confirms, attempt.finish):
+        with raises("FW-SECAGG-004"):
+            close()

@@ -116,3 +116,21 @@ def test_evidence_holds_no_secret_that_unmasking_did_not_reveal(finished):
     assert not evidence.b.keys() & evidence.R.keys()
     assert not set(evidence.b.values()) & set(evidence.R.values())
     np.testing.assert_array_equal(attempt.finish().sum.buffer, total.sum.buffer)
+
+
+def test_a_mask_that_two_hospitals_committed_to_differently_is_not_taken_away(federation):
+    """The one that dropped out never added it, so the sum would be wrong without a word."""
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    total = fed.run(attempt, {2: [fed.names[3]]})
+    evidence, cohort = SumEvidence.from_bytes(attempt.evidence()), attempt.manifest.cohort
+    heads = {
+        site: results.open_head(fed.roster.keys, attempt.manifest, total.ctx, site, head)
+        for site, head in evidence.heads.items()
+    }
+    secrets = (evidence.envelopes, evidence.b, evidence.R)
+    assert results.removal_seeds(total.ctx, cohort, heads, *secrets)
+    first = heads[fed.names[0]]
+    heads[fed.names[0]] = replace(first, pairs=first.pairs | {fed.names[3]: bytes(32)})
+    with pytest.raises(results.PairSeedMismatchError):
+        results.removal_seeds(total.ctx, cohort, heads, *secrets)

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 from fedward.agreements import enrolment
 from fedward.agreements.enrolment import EnrolmentAnswer, EnrolmentRequest
@@ -81,3 +82,11 @@ def test_an_answer_needs_the_code_or_the_pinned_key():
         enrolment.open_answer(enrolment.seal_answer(answer(), COORDINATOR), key=KEY)
     with raises("FW-AUTH-303"):
         enrolment.open_answer(sealed[:-1], key=KEY)
+
+
+def test_no_document_is_proven_by_the_empty_code():
+    """Everybody knows it, so where no code is kept nothing may pass."""
+    sealed = enrolment.seal_request(request(), SITE, KEY)
+    outer = enrolment.open_request(sealed)[1]
+    with raises("FW-AUTH-303"):
+        enrolment.check_proof(replace(outer, proof=enrolment._proof(b"", outer.sealed)), b"")

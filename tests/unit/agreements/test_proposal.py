@@ -51,6 +51,19 @@ def test_only_the_pinned_coordinator_signs_plans():
         proposal.open_proposal(signed(), stranger.public)
 
 
+def test_a_plan_file_is_not_read_beyond_its_size(monkeypatch):
+    monkeypatch.setattr(proposal, "open_sealed", lambda *_: pytest.fail("its signature was looked at"))
+    with raises("FW-AUTH-304", match="too large"):
+        proposal.open_proposal(b"x" * (proposal.MAX_PROPOSAL_BYTES + 1), COORDINATOR.public)
+
+
+@pytest.mark.parametrize(("made", "expires"), [(proposal.LAST_MOMENT + 1, 200), (100, proposal.LAST_MOMENT + 1)])
+def test_dates_beyond_the_calendar_are_refused_by_name(made, expires):
+    sealed = proposal.sign_proposal(Proposal("demo", "icu-1", terms(), made, expires), COORDINATOR)
+    with raises("FW-POLICY-320"):
+        proposal.open_proposal(sealed, COORDINATOR.public)
+
+
 @pytest.mark.parametrize("field", ["plan_hash", "base_model_hash"])
 @pytest.mark.attack("coordinator", "signs a plan that hospitals read otherwise")
 def test_a_plan_that_means_something_else_here_is_refused(field):

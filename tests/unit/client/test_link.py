@@ -107,6 +107,19 @@ def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
         shake_hands(client, server)
 
 
+@pytest.mark.attack("whoever answers for the coordinator", "has a certificate of another CA")
+def test_a_coordinator_with_a_certificate_of_another_ca_is_not_spoken_to(tmp_path):
+    """Of the name that the hospital asks for, and still not the pinned one."""
+    for name in ("pinned", "other"):
+        (tmp_path / name).mkdir()
+    pinned, other = (self_signed(tmp_path / name, "fl.example") for name in ("pinned", "other"))
+    client = _tls(Endpoint("fl.example:443", root_certificates=pinned[0].read_bytes()))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*other)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(client, server)
+
+
 def capped(response, limit=10):
     return httpx.Client(transport=_CappedTransport(httpx.MockTransport(lambda request: response), limit))
 

@@ -61,6 +61,15 @@ def test_whoever_has_no_certificate_of_the_ca_is_refused(settings):
     assert shake_hands(gateway._tls(replace(settings, client_ca="")), hospital())
 
 
+@pytest.mark.attack("stranger", "connects with a certificate of another CA")
+def test_a_certificate_of_another_ca_is_refused(settings, tmp_path):
+    (tmp_path / "other").mkdir()
+    certificate, key = map(str, self_signed(tmp_path / "other", "coordinator"))
+    assert shake_hands(gateway._tls(settings), hospital(settings))
+    with pytest.raises(ssl.SSLError):
+        shake_hands(gateway._tls(settings), hospital(replace(settings, certificate=certificate, key=key)))
+
+
 @pytest.mark.attack("stranger", "admits a node of its own")
 def test_no_node_admits_itself_where_nodes_are_authenticated(settings, monkeypatch):
     seen = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedward.errors import FedwardError
+from fedward.messages import decode, encode
 from fedward.privacy.book import (
     BEFORE_FIRST,
     Genesis,
@@ -235,6 +236,23 @@ def test_mutated_records_are_damage_or_another_record_and_never_crash(record):
                 assert error.code == "FW-LEDGER-001"
                 continue
             assert to_bytes(again) == mutated
+
+
+@pytest.mark.parametrize(
+    ("record", "changes"),
+    [
+        (PatientSet(b"a" * 16 + b"b" * 16), {"ids": b"b" * 16 + b"a" * 16}),
+        (PatientSet(b"a" * 16 + b"b" * 16), {"ids": b"a" * 32}),
+        (Settlement(1, PLAN), {"reservation": True}),
+    ],
+    ids=["not sorted", "one twice", "a truth for a number"],
+)
+def test_a_record_is_written_in_one_way_only(record, changes):
+    """Otherwise one set, or one round, is found under one of its forms and charged again under the other."""
+    value = decode(to_bytes(record), limit=1000)
+    assert from_bytes(encode(value)) == record
+    with raises("FW-LEDGER-001"):
+        from_bytes(encode(value | changes))
 
 
 def test_records_out_of_place_are_damage(open_it, spend):

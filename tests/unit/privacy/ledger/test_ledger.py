@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,14 @@ def test_only_a_recorded_reservation_can_be_settled(open_it, spend):
     reservation = spend(open_it())
     with raises("FW-LEDGER-003"):
         open_it().settle(reservation, output=PLAN)
+
+
+def test_a_round_is_settled_under_the_events_that_were_charged(open_it, spend):
+    ledger = open_it()
+    reservation = spend(ledger)
+    with raises("FW-LEDGER-003"):
+        ledger.settle(replace(reservation, training=reservation.training * 2), output=PLAN)
+    ledger.settle(reservation, output=PLAN)
 
 
 def test_a_round_that_another_process_has_settled_is_not_settled_again(open_it, spend):
