@@ -71,6 +71,7 @@ class AdapterPlan(PlanSection):
 
     ``ranks`` gives single hospitals a lower rank by name; such a hospital trains the first rows of A and columns of B.
     ``base_precision`` is that of the frozen base model, the same everywhere; the adapter itself is always float32.
+    ``start`` is where the head begins: at zero, or at the read-out that the base model brings from public knowledge.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
@@ -81,6 +82,7 @@ class AdapterPlan(PlanSection):
     init_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     ranks: dict[str, Annotated[int, Field(ge=1, le=256)]] = Field(default={})
     base_precision: Literal["float32", "bfloat16", "int8", "nf4"] = "float32"
+    start: Literal["zero", "public"] = "zero"
 
     @model_validator(mode="after")
     def _ranks_are_nested(self) -> Self:

@@ -105,11 +105,17 @@ batch = tokenizer(texts, padding=True, truncation=True, max_length={max_tokens},
 with torch.no_grad():
     hidden = encoder(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
 mask = batch["attention_mask"].unsqueeze(-1).float()
-pooled = (hidden * mask).sum(1) / mask.sum(1)
+pooled = {pooled}
 risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
 ```
 `fedward evaluate FOLDER --data DIR --format mimic-iii` does the same and scores it.
 """
+
+_POOLED = {
+    "mean": "(hidden * mask).sum(1) / mask.sum(1)",
+    "sum": "(hidden * mask).sum(1) / 10",
+    "last": "hidden[torch.arange(len(hidden)), batch['attention_mask'].sum(1) - 1]",
+}
 
 _USE_LANGUAGE_MODEL = """## Load it with peft
 ```python
@@ -415,8 +421,8 @@ def _best_possible(facts: Facts) -> float | None:
 
 
 def _untrained(facts: Facts) -> Outcomes | None:
-    """What the base model makes of the records where it brings the head; others say nothing before they are trained."""
-    if facts.run.task.head.kind not in LANGUAGE_HEADS:
+    """What the start makes of the records where the base model brings the head; others say nothing untrained."""
+    if facts.run.task.head.kind not in LANGUAGE_HEADS and facts.run.plan.adapter.start == "zero":
         return None
     start = facts.outcome.adapters[0]
     return facts.evaluation.outcomes(facts.outcome.model, start)
@@ -563,7 +569,9 @@ def card(facts: Facts, *, personal: bool) -> str:
     return _CARD.format(
         name=plan.name,
         head=" that predicts" if speaks else " and a linear head that predict",
-        usage=usage.format(base=facts.files.name, max_tokens=plan.adapter.max_tokens),
+        usage=usage.format(
+            base=facts.files.name, max_tokens=plan.adapter.max_tokens, pooled=_POOLED[facts.files.config().pooling]
+        ),
         banner=_BANNER if reasons else "",
         rank=plan.adapter.rank,
         alpha=plan.adapter.alpha,

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
-from fedward.client.models.families.family import LANGUAGE_HEADS
+from fedward.client.models.families.family import LANGUAGE_HEADS, Pooling
 from fedward.client.models.peft_adapters import check_names
 from fedward.client.models.precision import Precision
 from fedward.client.models.registry import ModelFiles, resolve_named
@@ -79,7 +79,7 @@ class AdapterCard(Section):
     base_model: str
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     lora: LoraSection
-    pooling: Literal["mean", "last"]
+    pooling: Pooling
     head: HeadSection = HeadSection()
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     max_tokens: Annotated[int, Field(ge=1)]
@@ -139,7 +139,7 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
     if files.sha256 != card.base_model_sha256:
         raise _damaged("The adapter belongs to another version of the base model.")
     model = build(files, card.settings(), seed=0)
-    if card.pooling != model.config.family.pooling:
+    if card.pooling != model.config.pooling:
         raise _damaged("The adapter reads texts in another way than models of its base model's family do.")
     tensors, targets = _read_tensors(folder), adapter_parameters(model)
     check_names(set(tensors), set(targets))
@@ -205,7 +205,7 @@ def _write(
         "base_model": base.name,
         "base_model_sha256": base.sha256,
         "lora": {key: getattr(model.lora, key) for key in LoraSection.model_fields},
-        "pooling": model.config.family.pooling,
+        "pooling": model.config.pooling,
         "head": asdict(model.lora.head),
         **use,
         **({} if privacy is None else {"privacy": privacy.model_dump()}),

@@ -32,7 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
 from fedward.client.models.families.family import LANGUAGE_HEADS, LayerByLayer, refused
 from fedward.client.models.precision import Precision, chosen_device, reduce_precision
-from fedward.client.models.registry import ModelConfig, ModelFiles, damaged, opened_weights
+from fedward.client.models.registry import ModelConfig, ModelFiles, ReadOut, damaged, opened_weights
 from fedward.client.models.vocabulary_loss import vocabulary_loss
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
@@ -66,6 +66,7 @@ class LoraSettings:
     core: bool = False  # train a small R between frozen orthonormal factors instead
     head: Head = field(default_factory=Head)  # what the task needs on top
     base_precision: Precision = "float32"  # of the frozen base model
+    start: ReadOut | None = None  # where the head starts, if not at zero
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -365,7 +366,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         hidden = hidden.float()  # the head is float32 whatever the base model is
         if self.lora.head.kind == "token":
             return self.head(hidden)
-        pool = mean_pool if self.config.family.pooling == "mean" else last_token
+        pool = {"mean": mean_pool, "sum": sum_pool, "last": last_token}[self.config.pooling]
         return self.head(pool(hidden, attention_mask)).squeeze(-1)
 
     def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -411,6 +412,14 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
 
 
+SUM_SCALE = 10.0
+
+
+def sum_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """A tenth of the sum of ``hidden`` ``[B, T, d]`` over the tokens that ``attention_mask`` ``[B, T]`` keeps."""
+    return (hidden * attention_mask.to(hidden.dtype).unsqueeze(-1)).sum(1) / SUM_SCALE
+
+
 def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     """``hidden`` ``[B, T, d]`` at the last token that ``attention_mask`` ``[B, T]`` keeps -> ``[B, d]``."""
     places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
@@ -444,7 +453,18 @@ def lora_of(schedule: Schedule, config: ModelConfig, *, site: str | None = None)
         core=declared.has_core,
         head=config.head_for(schedule.task),
         base_precision=adapter.base_precision,
+        start=_read_out(schedule, config) if adapter.start == "public" else None,
     )
+
+
+def _read_out(schedule: Schedule, config: ModelConfig) -> ReadOut:
+    found = config.read_outs.get(schedule.task.name)
+    if found is None:
+        known = ", ".join(sorted(config.read_outs))
+        told = f"The base model brings no read-out for {schedule.task.name!r}, and adapter.start is 'public'."
+        fix = f"It has: {known}." if known else "Set adapter.start = 'zero', or use clinical-prior."
+        raise ConfigError(told, code="FW-MODEL-022", fix=fix)
+    return found
 
 
 def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = None) -> AdapterModel:
@@ -460,8 +480,9 @@ def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = Non
 def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     """The model at its starting point, bit for bit the same at every hospital, from the plan's public ``seed``.
 
-    B and the head start at zero, A uniform in +-1/sqrt(inputs) from a Philox stream per tensor. A core R starts at zero
-    too, between orthonormal factors. There is no dropout: under per-unit clipping it would only add noise.
+    B starts at zero, the head at zero or a read-out, A uniform in +-1/sqrt(inputs) from a Philox stream per tensor. A
+    core R starts at zero too, between orthonormal factors. There is no dropout: under per-unit clipping it would only
+    add noise.
 
     Raises FW-MODEL-007 (the settings do not fit the base model), FW-MODEL-010 (its family has no such head),
     LayoutError (the trainable tensors are not exactly those that the settings name).
@@ -515,6 +536,9 @@ def initial_tensor(lora: LoraSettings, name: str, shape: tuple[int, ...], seed: 
     One stream per tensor: its values depend on its name alone, and its first rows not on how many follow.
     """
     kind = kind_of(name)
+    if kind == "head" and lora.start is not None:
+        start = lora.start.weight if name.endswith("weight") else (lora.start.bias,)
+        return np.array(start, np.float32).reshape(shape)
     if lora.core and kind in ("A", "B"):
         return public_factor(name, shape, seed)
     if kind != "A":

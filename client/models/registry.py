@@ -15,9 +15,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fedward.client.models.families import FAMILIES, NOT_COMPUTED
-from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
+from fedward.client.models.families.family import POOLING_KEY, Family, Pooling, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 from fedward.plan import MODEL_NAME
@@ -33,11 +33,13 @@ from fedward.tasks.task import Head, Task
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
-OPTIONAL_FILES = ("tokenizer_config.json",)
+READ_OUT = "read_out.json"
+OPTIONAL_FILES = ("tokenizer_config.json", READ_OUT)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_NAME = 80  # characters that a folder gives its model at most
 MAX_CONFIG_BYTES = 256 * 1024
+MAX_READ_OUT = 1e4  # size of a number of a read-out
 MAX_INDEX_BYTES = 16 * 2**20
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.safetensors")
 
@@ -59,6 +61,12 @@ KNOWN_MODELS = (
         family="bert",
         summary="0.1 M parameters, pre-trained on synthetic notes; for demonstrations and tests",
         packaged="tiny_clinical",
+    ),
+    KnownModel(
+        name="clinical-prior",
+        family="bert",
+        summary="0.15 M parameters, has read published severity tables and no patient; risk of hospital death",
+        packaged="clinical_prior",
     ),
     KnownModel(
         name="tiny-decoder",
@@ -108,6 +116,14 @@ class ListedModel:
     sha256: str | None
 
 
+@dataclass(frozen=True)
+class ReadOut:
+    """A linear head that a model brings for a task, learnt from public knowledge: a plan may start there."""
+
+    weight: tuple[float, ...]  # of each feature, ``[hidden]``
+    bias: float
+
+
 @dataclass(frozen=True, eq=False)
 class ModelConfig(Sizes):
     """The checked part of a model's configuration; two are equal if they describe the same model."""
@@ -115,6 +131,7 @@ class ModelConfig(Sizes):
     family: Family
     pad_id: int
     settings: dict[str, Any]  # exactly what the model class is constructed with; dropout is zero
+    read_outs: Mapping[str, ReadOut] = field(default_factory=dict)  # by task
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ModelConfig) and self.family is other.family and self._text == other._text
@@ -124,7 +141,14 @@ class ModelConfig(Sizes):
 
     @cached_property
     def _text(self) -> str:
-        return json.dumps([self.family.name, self.settings], sort_keys=True)
+        read_outs = {task: [each.weight, each.bias] for task, each in self.read_outs.items()}
+        return json.dumps([self.family.name, self.settings, read_outs], sort_keys=True)
+
+    @property
+    def pooling(self) -> Pooling:
+        """How a sequence head reads a text: as the model was trained, where its folder says so."""
+        asked: Pooling | None = self.settings.get(POOLING_KEY)
+        return asked or self.family.pooling
 
     def head_for(self, task: Task) -> Head:
         """The first head that will do for ``task`` and that the family has; else the task's own, which is refused."""
@@ -147,8 +171,10 @@ class ModelFiles:
     sha256: str
 
     def config(self) -> ModelConfig:
-        """The checked configuration; raises like :func:`read_model_config`."""
-        return read_model_config(self.folder / "config.json")
+        """The checked configuration; raises like :func:`read_model_config`, FW-MODEL-001 (a damaged read-out)."""
+        config = read_model_config(self.folder / "config.json")
+        path = self.folder / READ_OUT
+        return replace(config, read_outs=_read_outs(path, config.hidden)) if path.is_file() else config
 
 
 def cache_folder() -> Path:
@@ -257,6 +283,20 @@ def check_model_config(document: dict[str, Any]) -> ModelConfig:
     if pad_id >= sizes.vocabulary:
         raise refused("The model's padding token lies outside its vocabulary.")
     return ModelConfig(**vars(sizes), family=family, pad_id=pad_id, settings=settings)
+
+
+def _read_outs(path: Path, hidden: int) -> dict[str, ReadOut]:
+    """The read-outs in a model folder, of ``hidden`` weights each; raises FW-MODEL-001."""
+    found = {}
+    for task, document in json_object(path, MAX_CONFIG_BYTES).items():
+        numbers: list[float] = []
+        if isinstance(document, dict) and set(document) == {"weight", "bias"} and isinstance(document["weight"], list):
+            numbers = [*document["weight"], document["bias"]]
+        sound = all(type(number) is float and abs(number) <= MAX_READ_OUT for number in numbers)
+        if not sound or len(numbers) != hidden + 1:
+            raise damaged(f"The model's {READ_OUT} does not have the expected form.")
+        found[task] = ReadOut(tuple(numbers[:-1]), numbers[-1])
+    return found
 
 
 def damaged(told: str) -> ConfigError:

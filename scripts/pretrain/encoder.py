@@ -100,7 +100,7 @@ def pretrain(
     config = check_model_config(document)
     tokens = encode(tokenizer, texts, max_tokens=settings.positions, pad_id=PAD_ID)
     encoder = empty_base(config, seed=settings.seed)
-    with isolated_randomness(settings.seed), _one_thread():
+    with isolated_randomness(settings.seed), one_thread():
         heads = _Heads(settings.hidden, config.vocabulary, concepts.shape[1])
         _train(encoder, heads, tokens, torch.from_numpy(concepts), settings, progress)
         standardise_features(encoder, config, tokens)
@@ -150,7 +150,7 @@ def pooled_features(encoder: nn.Module, tokens: Tokens, *, batch: int = 256) -> 
     parts = []
     with torch.no_grad():
         for start in range(0, len(order), batch):
-            ids, mask = _rows(tokens, order[start : start + batch])
+            ids, mask = rows_of(tokens, order[start : start + batch])
             parts.append(mean_pool(encoder(ids, attention_mask=mask).last_hidden_state, mask).numpy())
     features = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
     features[order] = np.concatenate(parts)
@@ -171,7 +171,7 @@ def standardise_features(encoder: nn.Module, config: ModelConfig, tokens: Tokens
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The order of floating-point sums depends on the number of threads, and the result is identified by its hash."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -196,7 +196,7 @@ def _train(
     rng = np.random.Generator(np.random.Philox(settings.seed))
     encoder.train()
     for step, rows in enumerate(_batches(tokens, settings, rng)):
-        ids, mask = _rows(tokens, rows)
+        ids, mask = rows_of(tokens, rows)
         hidden = encoder(ids, attention_mask=mask).last_hidden_state
         features = heads.standardise(mean_pool(hidden, mask))
         # Squared error, not cross-entropy: it rewards a linear code, in which a linear head can weigh every concept.
@@ -216,7 +216,7 @@ def _train(
 def _masked_word_loss(
     encoder: nn.Module, heads: _Heads, tokens: Tokens, rows: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> Tensor:
-    ids, mask = _rows(tokens, rows)
+    ids, mask = rows_of(tokens, rows)
     words = ids >= len(SPECIAL_TOKENS)
     chosen = torch.from_numpy(rng.random(tuple(ids.shape)) < share) & words
     chosen[:, 1] |= words[:, 1]  # never an empty selection
@@ -252,7 +252,8 @@ def _batches(tokens: Tokens, settings: PretrainingSettings, rng: np.random.Gener
             yield rng.permutation(batches[index])
 
 
-def _rows(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def rows_of(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Ids and mask of some texts, as wide as the longest of them."""
     mask = tokens.attention_mask[rows]
     width = int(mask.sum(axis=1).max())
     return torch.from_numpy(tokens.input_ids[rows, :width]), torch.from_numpy(mask[:, :width])

@@ -1,7 +1,16 @@
 """BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the encoder of most clinical models."""
 
 from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
-from fedward.client.models.families.family import ACTIVATION, LAYERS, Choice, Family, Number, Optional, Whole
+from fedward.client.models.families.family import (
+    ACTIVATION,
+    LAYERS,
+    POOLING_KEY,
+    Choice,
+    Family,
+    Number,
+    Optional,
+    Whole,
+)
 
 FAMILY = Family(
     name="bert",
@@ -19,6 +28,7 @@ FAMILY = Family(
         "tie_word_embeddings": Choice((True, False)),
         "type_vocab_size": Whole(),
         "vocab_size": Whole(),
+        POOLING_KEY: Choice(("mean", "sum")),
     },
     required=frozenset(
         {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size"}

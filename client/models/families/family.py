@@ -163,6 +163,12 @@ IGNORED_KEYS = frozenset({
 FIXED_KEYS = {key: Choice((False,)) for key in ("add_cross_attention", "is_decoder", "is_encoder_decoder")}
 """Keys that change the computation: accepted only with the value fedward computes with, never passed on."""
 
+Pooling = Literal["mean", "sum", "last"]
+"""The vector of a text: the mean or a tenth of the sum over its tokens, or the last token."""
+
+POOLING_KEY = "fedward_pooling"
+"""Key of ``config.json`` by which an encoder that was pre-trained for it asks for the sum."""
+
 LANGUAGE_HEADS: tuple[HeadKind, ...] = ("causal", "masked", "seq2seq")
 """Heads that are the language model's own output."""
 
@@ -211,7 +217,7 @@ class Family:
     output_bias: str = ""  # attribute path of its bias, where the map itself has none
     transform: Callable[[Any, Tensor], Tensor] | None = None
     """What stands before that map: of the model under its head, and of last hidden states ``[M, hidden]``."""
-    pooling: Literal["mean", "last"] = "mean"  # how a sequence head reads a text: mean over its tokens, or the last
+    pooling: Pooling = "mean"  # how a sequence head reads a text
     padding: Literal["right", "left"] = "right"  # of shorter texts; with "left", positions must be relative
     template: Callable[[Sequence[tuple[str, str]]], str] | None = None
     """Text of a conversation, turns of (role, text), as the family's models were taught to read it."""
