@@ -432,12 +432,16 @@ def _trained(plan: Plan, found: Recomputed | None) -> Lines:
         ("judged by", ", ".join(measure.title for measure in task.measures)),
         ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256}), in {plan.adapter.base_precision}"),
         ("what is learned", learned),
+        *([("where it starts", _PUBLIC_START)] if plan.adapter.start == "public" else []),
         ("strategy", f"{in_words(plan)} ({declared.source})"),
         *([("its options", ", ".join(f"{name} {value}" for name, value in options.items()))] if options else []),
         ("rounds", f"{training.rounds}, each of {steps} and {schedule.sums} secure sum(s); then one that only scores"),
         ("each step", f"{privacy.sampling_rate:g} of the {UNITS[privacy.unit].plural}, by lot; {rates}"),
         ("clipping", f"{privacy.clipping}, {privacy.clip:g}: what one {privacy.unit} can move a step by"),
     ]
+
+
+_PUBLIC_START = "at the head that the base model brings from public knowledge, which its hash covers"
 
 
 def _learners(plan: Plan, agreed: Roster | None) -> Lines:

@@ -25,7 +25,7 @@ from fedward.client.data import Example
 from fedward.config import parse
 from fedward.errors import FedwardError
 from fedward.messages import encode
-from fedward.plan import Plan
+from fedward.plan import AdapterPlan, Plan
 from fedward.privacy.secagg.crypto import Envelope, Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, SignedRoster, approve, publish
 from tests.codes import raises
@@ -230,6 +230,16 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
         assert words in text
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
     assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=Spent(), found=None))
+    assert "where it starts" not in text
+    started = weaker(adapter=AdapterPlan(start="public"))
+    told = describe_plan(
+        open_proposal(propose(plan=started).read_bytes(), ca.identity.public),
+        configure(),
+        ca.identity.public,
+        spent=Spent(),
+        found=None,
+    )
+    assert "from public knowledge" in str(told)
 
 
 @pytest.fixture
