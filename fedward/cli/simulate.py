@@ -83,10 +83,10 @@ def simulate(
       fedward simulate --statistics --epsilon 0.5 --out counts
 
     Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), notes (a small language model learns
-    their notes), eicu (five regions of the eICU demo, needs its tables and MiniLM), eicu-public
-    (the same regions start at published severity tables, needs the tables), mimic-demo (the MIMIC-III demo
-    tables), medquad-sft and pubmedqa (SmolLM2 learns to answer; need the data sets of these names and the model),
-    cn-dialogue (answers in Chinese, needs cn-med-dialogue), or a TOML file of your own.
+    their notes), eicu (five regions of the eICU demo, needs its tables and MiniLM), eicu-public (the same
+    regions start at published severity tables), mimic-demo (the MIMIC-III demo tables), medquad-sft and pubmedqa
+    (SmolLM2 learns to answer; need the data sets of these names and the model), cn-dialogue (answers in Chinese, needs
+    cn-med-dialogue), or a TOML file of your own.
 
     Writes to --out: result.json, report.html, scenario.json and adapter/ (loadable with peft), or statistics.json.
     Nothing is written if the run fails.

@@ -231,14 +231,9 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
     assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=Spent(), found=None))
     assert "where it starts" not in text
-    started = weaker(adapter=AdapterPlan(start="public"))
-    told = describe_plan(
-        open_proposal(propose(plan=started).read_bytes(), ca.identity.public),
-        configure(),
-        ca.identity.public,
-        spent=Spent(),
-        found=None,
-    )
+    started = weaker().model_copy(update={"adapter": AdapterPlan(start="public")})
+    opened = open_proposal(propose(plan=started).read_bytes(), ca.identity.public)
+    told = describe_plan(opened, configure(), ca.identity.public, spent=Spent(), found=None)
     assert "from public knowledge" in str(told)
 
 
