@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth model chaos chaos-long chaos-tenth bench clean
+.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth model chaos chaos-long chaos-tenth fuzz bench clean
 
 define new-environment
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
@@ -68,6 +68,11 @@ chaos-long: install
 # One in ten of its failpoints, another tenth with every commit, and ten kills.
 chaos-tenth: install
 	$(BIN)/fedward chaos --parts 10 --part "$$(git rev-list --count HEAD)" --kills 10
+
+# Mutated bytes for every decoder and reader: FUZZ each, where CI gives a few dozen. What breaks one belongs into tests/fuzz/corpus.
+FUZZ ?= 2000
+fuzz: install
+	FEDWARD_FUZZ=$(FUZZ) $(BIN)/pytest -n auto --dist worksteal tests/fuzz
 
 # What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
 coordinator: $(COORDINATOR)/.installed

@@ -43,7 +43,7 @@ def load_toml(path: Path, model: type[Parsed]) -> Parsed:
         raise ConfigError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:
         document = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested without end
         raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
     return parse(document, model, source=str(path))
 

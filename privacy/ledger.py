@@ -316,7 +316,8 @@ class AnchorFile:
                 restore = "Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`."
                 raise rolled_back("The ledger's anchor file is missing.", fix=restore)
             return
-        with failing_as(rolled_back("The ledger's anchor file does not hold a head."), ValueError, KeyError, TypeError):
+        no_head = rolled_back("The ledger's anchor file does not hold a head.")
+        with failing_as(no_head, ValueError, KeyError, TypeError, RecursionError):
             value = json.loads(data)
             index, head = int(value["index"]), bytes.fromhex(value["head"])
         book.check_witness(index, head)

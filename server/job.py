@@ -130,7 +130,7 @@ def run_job(transport: GridTransport, path: Path) -> None:
     try:
         raw = path.read_bytes()
         document = json.loads(raw) if len(raw) <= MAX_CONFIG_BYTES else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError("The job file cannot be read.", code="FW-CONFIG-211") from error
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:

@@ -283,9 +283,9 @@ def load_mapping(path: Path) -> MappingFile:
     """
     try:
         document = tomllib.loads(mapping_bytes(path).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        unknown = list(open_keys(document))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"The mapping file {path.name} is not valid TOML: {error}.", code="FW-DATA-072") from error
-    unknown = list(open_keys(document))
     if unknown:
         raise DataError(f"{path.name} leaves open: {', '.join(unknown)}.", code="FW-DATA-073")
     try:

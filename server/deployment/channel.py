@@ -147,7 +147,7 @@ def command(path: Path, name: str, **arguments: object) -> dict[str, Any]:
             link.sendall(request)
             with link.makefile("rb") as stream:
                 answer = json.loads(stream.readline(16 * MAX_LINE))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ServerNotRunningError("The coordinator does not answer.") from error
     if failure := answer.get("error"):
         if failure["code"] == CommandRefusedError.code:

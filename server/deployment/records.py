@@ -552,7 +552,7 @@ def _beside(path: Path) -> dict[str, Any]:
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
         return parse(json.loads(path.read_bytes()), kind, source=path.name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"The file {path.name} of the state folder cannot be read."
         raise IntegrityError(message, code="FW-INTEGRITY-311") from error
 
