@@ -46,6 +46,7 @@ from fedward.server.deployment.backup import SealedReader, SealedWriter
 from fedward.server.deployment.settings import load_server_config
 from fedward.server.job_files import read_vector
 from fedward.simulations.audit.run import read_scenario
+from fedward.simulations.chaos.road import unpack
 from fedward.simulations.result import read_result
 from fedward.survey import read_statistics
 from tests import foreign_models as foreign
@@ -225,6 +226,11 @@ TARGETS: dict[str, Target] = {
     "chunks": Target(
         _chunks, lambda: [encode({"indices": [0], "paths": [b""]})], ("privacy.secagg.results.unpack_chunks",)
     ),
+    "frame": Target(
+        lambda data, _: unpack(data),
+        lambda: [encode({"words": "x", "payload": b"y", "blobs": {}})],
+        ("simulations.chaos.road.unpack",),
+    ),
     "ledger": Target(
         _ledger, _left("st-anna/state/ledger/ledger.chain"), ("privacy.book.read_frames", "privacy.book.from_bytes")
     ),
@@ -335,6 +341,7 @@ EXEMPT = {
     "privacy.secagg.results.open_envelope": "opens a seal; what is in it is compared with a hash",
     "privacy.secagg.crypto.HybridPrivateKey.from_bytes": "this party's own key",
     "privacy.secagg.messages.Message.from_bytes": "see test_messages",
+    "simulations.chaos.history.read_events": "what this repository's own processes noted",
     "simulations.audit.run.read_run": "reads by read_result, read_scenario and load_adapter",
 }
 """Functions that look like decoders and need no target of their own, and why."""
