@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.adapter import Vector
+from fedward.adapter import AdapterLayout, Vector
+from fedward.plan import Plan
 from fedward.strategies.optimizers import Memory, rule_of, server_step
 from fedward.strategies.strategy import DELTA, Kind, Moved, Part, Step, Strategy, Sums, Trained, spans_of
 
@@ -32,6 +33,10 @@ class MeanOfDeltas(Strategy):
     Unweighted unless a strategy gives public weights: hospitals count the same, so no size is revealed.
     """
 
+    def __init__(self, plan: Plan, layout: AdapterLayout) -> None:
+        super().__init__(plan, layout)
+        self._rule = rule_of(plan)
+
     def sent(self, round_number: int) -> frozenset[Kind]:
         """Parts that leave in ``round_number``: what any of its local steps trains."""
         steps = range(min(2, self.plan.training.local_steps))
@@ -48,7 +53,7 @@ class MeanOfDeltas(Strategy):
 
     def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
-        if rule_of(self.plan) == "mean":
+        if self._rule == "mean":
             return self._moved_by_mean(step, state, sums, survivors), memory
         mean, memory = server_step(self.plan, self.mean(step, sums, survivors), memory, self.layout)
         return self.moved(step, state, mean), memory

@@ -301,6 +301,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         super().__init__()
         self.base = base
         self.config = config
+        self._pool = {"mean": mean_pool, "sum": sum_pool, "last": last_token}[config.pooling]
         self.lora = lora
         self._inside = config.family.inside(lora.head.kind).rstrip(".")  # path of the model without any head
         self.recomputes = False  # whether layers keep only their inputs and are run again for their gradients
@@ -366,8 +367,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         hidden = hidden.float()  # the head is float32 whatever the base model is
         if self.lora.head.kind == "token":
             return self.head(hidden)
-        pool = {"mean": mean_pool, "sum": sum_pool, "last": last_token}[self.config.pooling]
-        return self.head(pool(hidden, attention_mask)).squeeze(-1)
+        return self.head(self._pool(hidden, attention_mask)).squeeze(-1)
 
     def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-log p(target) in nats, float32 ``[M]``, at states ``[M, hidden]`` of a language model; token ids ``[M]``."""
