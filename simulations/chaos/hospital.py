@@ -24,14 +24,15 @@ from fedward.client.hospital import Hospital, Streams
 from fedward.client.link import Endpoint, Limits
 from fedward.errors import FedwardError
 from fedward.messages import Reply, Request
-from fedward.privacy.ledger import AnchorFile, FileStore, Ledger, Population
+from fedward.privacy.ledger import AnchorFile, FileStore, Ledger, LedgerStore, MemoryStore, Population
 from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.journal import FileJournal
+from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.simulations.chaos.agreement import SEED, Agreed
 from fedward.simulations.chaos.history import Chronicle, print_of
-from fedward.simulations.chaos.places import Places, log_to
+from fedward.simulations.chaos.places import RUN, Places, log_to
 from fedward.simulations.chaos.points import Fault, Points
 from fedward.simulations.chaos.road import serve_over
 from fedward.simulations.parties import EncodedSite, Randomness, make_hospital
@@ -131,16 +132,35 @@ class Errand:
 
 def open_ledger(places: Places, agreed: Agreed, site: str) -> Ledger:
     """The hospital's ledger as it is on disk, with its anchor."""
+    return _ledger(agreed, site, FileStore(places.ledger(site)), AnchorFile(places.anchor(site)))
+
+
+def _ledger(agreed: Agreed, site: str, store: LedgerStore, anchor: AnchorFile | None) -> Ledger:
     plan = agreed.run.plan
     return Ledger(
-        FileStore(places.ledger(site)),
+        store,
         site=site,
         cap_epsilon=CAP,
         delta=plan.privacy.delta,
         population=Population(plan.split_salt, plan.evaluation_fraction),
         unit=plan.privacy.unit,
-        anchor=AnchorFile(places.anchor(site)),
+        anchor=anchor,
     )
+
+
+def price_rounds(agreed: Agreed) -> None:
+    """Lets this process, and what is forked off from it, remember what each round costs: most of the time of a case."""
+    run, roster = agreed.run, agreed.agreement.roster
+    honest = minimum_threshold(len(roster.members), roster.colluders) - roster.colluders
+    ledger = _ledger(agreed, "priced", MemoryStore(), None)
+    for number in range(1, run.final_round + 1):
+        ledger.reserve(
+            run=RUN,
+            plan_hash=run.plan.hash(),
+            round_number=number,
+            training=run.training_events(number, honest=honest),
+            evaluation=run.evaluation_events(number, honest=honest),
+        )
 
 
 def serve_site(places: Places, agreed: Agreed, encoded: EncodedSite, errand: Errand) -> NoReturn:

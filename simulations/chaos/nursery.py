@@ -20,7 +20,7 @@ import torch
 from fedward.client.models.adapter_model import build_model
 from fedward.simulations.chaos.agreement import Agreed
 from fedward.simulations.chaos.coordinator import serve_here
-from fedward.simulations.chaos.hospital import Errand, serve_site
+from fedward.simulations.chaos.hospital import Errand, price_rounds, serve_site
 from fedward.simulations.chaos.places import COORDINATOR, Places
 from fedward.simulations.chaos.points import Fault
 from fedward.simulations.parties import EncodedSite, make_sites
@@ -40,6 +40,7 @@ def main() -> None:
     model = build_model(agreed.run, agreed.files)
     sites = make_sites(agreed.scenario, agreed.run.plan)
     encoded = {site.name: EncodedSite.encode(site, agreed.run, agreed.files, model) for site in sites}
+    price_rounds(agreed)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here: whoever asked for one watches it
     print(json.dumps({"ready": sorted(encoded)}), flush=True)
     children: list[int] = []

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -70,9 +71,9 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 # --- the hospital's end -----------------------------------------------------------------------------
 
 
-def serve_over(path: Path, site: Site) -> None:
-    """Answers what comes over the socket at ``path`` for ever; comes back whenever the connection is lost."""
-    while True:
+def serve_over(path: Path, site: Site, stop: threading.Event | None = None) -> None:
+    """Answers what comes over the socket at ``path``; comes back whenever the connection is lost, until ``stop``."""
+    while stop is None or not stop.is_set():
         with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
             sock.connect(str(path))
             sock.sendall(pack("", site.name.encode("ascii")))
@@ -115,6 +116,13 @@ class SocketTransport:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._sites: dict[str, socket.socket] = {}
+
+    def close(self) -> None:
+        """Ends every connection."""
+        for site in list(self._sites):
+            self._lose(site)
+        self._selector.close()
+        self._listener.close()
 
     def discover(
         self,
