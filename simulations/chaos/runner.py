@@ -161,9 +161,15 @@ class Federation:
         self.hospitals[site] = self._nursery.start(site, faults=faults, counts=counts, address=address)
 
     def _note_death(self, party: str, child: Child) -> None:
-        """A death that neither the runner nor a failpoint has caused is a fault of the program."""
-        made = {event["pid"] for event in read_events(self.places.history) if event.get("deed") == "end"}
-        if child.pid not in made | self._killed and self.line.alive:
+        """A death that neither the runner nor a failpoint has caused is a fault of the program.
+
+        A hospital that finds no space when it starts ends with that code, and whoever started it starts it again.
+        """
+        events = read_events(self.places.history)
+        ended = {event["pid"] for event in events if event.get("deed") == "end"}
+        disturbed = {event["pid"] for event in events if event["kind"] == "fault"}
+        ended |= {e["pid"] for e in events if e["kind"] == "ended-with" and e["code"].startswith("FW-")} & disturbed
+        if child.pid not in ended | self._killed and self.line.alive:
             self.runner.note("died", of=party)
 
     # --- what is left -----------------------------------------------------------------------------------
