@@ -185,8 +185,9 @@ def serve_site(places: Places, agreed: Agreed, encoded: EncodedSite, errand: Err
             )
     except BaseException as error:
         with contextlib.suppress(OSError):
+            foreseen = isinstance(error, FedwardError)
             code = error.code if isinstance(error, FedwardError) else type(error).__name__
-            chronicle.note("ended-with", code=code)
+            chronicle.note("ended-with", code=code, foreseen=foreseen)
     finally:
         os._exit(1)  # what the parent of the fork has open is not this process's to close
 

@@ -168,7 +168,7 @@ class Federation:
         events = read_events(self.places.history)
         ended = {event["pid"] for event in events if event.get("deed") == "end"}
         disturbed = {event["pid"] for event in events if event["kind"] == "fault"}
-        ended |= {e["pid"] for e in events if e["kind"] == "ended-with" and e["code"].startswith("FW-")} & disturbed
+        ended |= {e["pid"] for e in events if e["kind"] == "ended-with" and e["foreseen"]} & disturbed
         if child.pid not in ended | self._killed and self.line.alive:
             self.runner.note("died", of=party)
 
