@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,7 +47,7 @@ class Template:
 
     name: str
     source: str = ""  # the program that model folders carry for it
-    begins: tuple[Piece, ...] = ()  # before the first turn
+    begins: bool = False  # whether the begin token stands before the first turn, even if the tokenizer puts none there
     opens: tuple[Piece, ...] = ()  # before a turn's text; ``{role}`` is replaced
     closes: tuple[Piece, ...] = ()  # after it; the first piece ends what is said
     closes_others: tuple[Piece, ...] | None = None  # after a turn of somebody else, where that differs
@@ -95,6 +95,7 @@ TEMPLATES = (
         _LLAMA3,
         opens=(Mark("<|start_header_id|>"), ROLE, Mark("<|end_header_id|>"), "\n\n"),
         closes=(Mark("<|eot_id|>"),),
+        begins=True,
         trims=True,
     ),
 )
@@ -143,6 +144,21 @@ def _tokenizer_config(files: ModelFiles) -> dict[str, Any]:
     return json_object(path, MAX_TOKENIZER_CONFIG_BYTES) if path.is_file() else {}
 
 
+_NAMED = ("bos_token", "eos_token", "pad_token", "mask_token", "cls_token", "sep_token")
+"""Tokens that ``tokenizer_config.json`` gives a part in the structure of a text."""
+
+
+def _named_tokens(files: ModelFiles) -> dict[str, str]:
+    """The texts of these tokens, by name."""
+    config, found = _tokenizer_config(files), {}
+    for name in _NAMED:
+        named = config.get(name)
+        text = named.get("content") if isinstance(named, dict) else named
+        if isinstance(text, str) and text:
+            found[name] = text
+    return found
+
+
 @dataclass(frozen=True)
 class Written:
     """A record as token ids, and which of them are to be predicted."""
@@ -163,6 +179,9 @@ class Writer:
     def __init__(self, files: ModelFiles) -> None:
         self._files, self.template = files, template_of(files)
         self._tokenizer = load_tokenizer(files)
+        pieces = (*self.template.opens, *self.template.closes, Mark())
+        marks = {piece.text or self._end_of_text for piece in pieces if isinstance(piece, Mark)}
+        self._tokenizer = _with_marks(self._tokenizer, marks | set(_named_tokens(files).values()))
         # Special tokens in a text are spelled out in ordinary ones.
         self._tokenizer.encode_special_tokens = True
         self._begin = _begin_ids(self._tokenizer)
@@ -181,7 +200,8 @@ class Writer:
             raise DataError(told, code="FW-DATA-036")
         if template.default_system and (not turns or turns[0].role != "system"):
             turns = [Turn("system", template.default_system), *turns]
-        ids, scored = list(self._begin), [False] * len(self._begin)
+        ids = list(self._begin or self._begin_of_template)
+        scored = [False] * len(ids)
         for turn in turns:
             for part, said in self._turn(turn):
                 ids += part
@@ -245,10 +265,8 @@ class Writer:
     @cached_property
     def mask(self) -> int:
         """The id that stands for a hidden token; raises FW-MODEL-001 (the model folder does not say which)."""
-        named = _tokenizer_config(self._files).get("mask_token")
-        text = named.get("content") if isinstance(named, dict) else named
-        for known in (text, "[MASK]", "<mask>"):
-            found = self._tokenizer.token_to_id(known) if isinstance(known, str) else None
+        for known in (_named_tokens(self._files).get("mask_token", ""), "[MASK]", "<mask>"):
+            found = self._tokenizer.token_to_id(known)
             if found is not None:
                 return int(found)
         raise damaged("The model folder does not say which token stands for a hidden word.")
@@ -308,10 +326,17 @@ class Writer:
         return int(found)
 
     @cached_property
+    def _begin_of_template(self) -> list[int]:
+        """The begin token that the template writes itself; none where the model folder names none, as there."""
+        named = self._tokenizer.token_to_id(_named_tokens(self._files).get("bos_token", ""))
+        if not self.template.begins or named is None:
+            return []
+        return [int(named)]
+
+    @cached_property
     def _end_of_text(self) -> str:
-        named = _tokenizer_config(self._files).get("eos_token")
-        text = named.get("content") if isinstance(named, dict) else named
-        if isinstance(text, str) and text:
+        text = _named_tokens(self._files).get("eos_token")
+        if text is not None:
             return text
         first = _first(json_object(self._files.folder / "config.json", MAX_TOKENIZER_CONFIG_BYTES).get("eos_token_id"))
         spelled = None if first is None else self._tokenizer.id_to_token(first)
@@ -324,6 +349,17 @@ def _first(value: Any) -> int | None:
     """A token id, or the first of several."""
     first = value[0] if isinstance(value, list) and value else value
     return first if type(first) is int and first >= 0 else None
+
+
+def _with_marks(tokenizer: Tokenizer, marks: Collection[str]) -> Tokenizer:
+    """The tokenizer that takes none of ``marks`` out of a text: some files list marks of structure as common words."""
+    document = json.loads(tokenizer.to_str())
+    common = [each for each in document.get("added_tokens") or () if each["content"] in marks and not each["special"]]
+    if not common:
+        return tokenizer
+    for each in common:
+        each["special"] = True
+    return Tokenizer.from_str(json.dumps(document))
 
 
 def _begin_ids(tokenizer: Tokenizer) -> list[int]:
