@@ -17,13 +17,14 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from fedward.client.corpora.corpus import Turn
-from fedward.client.corpora.dialogues import turns_of
+from fedward.client.corpora.dialogues import merged, turns_of
 from fedward.client.corpora.text_corpus import text_of
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.templates import Writer
 from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
 
+MOST_TEMPERATURE = 1e6
 _WRITING_HEADS = ("causal", "seq2seq")
 _CONVERSATIONS = ("messages", "conversations", "turns")
 _PROMPTS = ("prompt", "question", "query", "instruction", "text", "input")
@@ -38,8 +39,9 @@ class Sampling:
     seed: int = 0  # draws are a function of seed and prompt
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or not 0.0 <= self.temperature < 1e6 or self.seed < 0:
-            raise ValueError("at least one new token, a temperature that is not negative, and a seed from 0")
+        if self.max_new_tokens < 1 or not 0.0 <= self.temperature < MOST_TEMPERATURE or not 0 <= self.seed < 2**63:
+            told = "Texts need at least one new token, a temperature from 0 to below 1,000,000, and a seed below 2^63."
+            raise ConfigError(told, code="FW-CONFIG-047")
 
     def draws(self, prompt: Sequence[int]) -> np.random.Generator:
         """Uniform numbers for one prompt, the same wherever it stands in a file."""
@@ -133,7 +135,7 @@ def _choice(
 
 
 def prompt_of(record: Mapping[str, Any], where: str) -> list[Turn]:
-    """What a record asks: a conversation without its last answer, or a text under one of the usual names.
+    """What a record asks: a conversation as it would be learnt from, without its last answer, or a text.
 
     Raises FW-DATA-032 (it asks nothing).
     """
@@ -141,7 +143,7 @@ def prompt_of(record: Mapping[str, Any], where: str) -> list[Turn]:
     if key is None:
         raise DataError(f"{where} has no prompt, question or messages.", code="FW-DATA-032")
     if isinstance(record[key], list):
-        turns = turns_of(record[key], where)
+        turns = list(merged(turns_of(record[key], where)))
         while turns and turns[-1].role == "assistant":
             turns.pop()
         if not turns:

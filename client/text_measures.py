@@ -15,12 +15,12 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any, Literal
 
+from fedward.client.data.text import UNSPACED_LETTER
 from fedward.errors import ConfigError
 
 Unit = Literal["words", "characters", "words_or_characters"]
 Scores = dict[str, Any]
 
-_NO_BLANKS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _NOT_CHINESE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff]")
 
 
@@ -37,7 +37,7 @@ class Answers:
     @cached_property
     def by_character(self) -> list[bool]:
         """Whether a record is counted by characters."""
-        return [any(map(_NO_BLANKS.search, (said, *right))) for said, right in self.pairs]
+        return [any(map(UNSPACED_LETTER.search, (said, *right))) for said, right in self.pairs]
 
     @property
     def pairs(self) -> list[tuple[str, Sequence[str]]]:

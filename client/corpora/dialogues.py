@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from fedward.client.corpora.corpus import Turn
@@ -50,7 +50,8 @@ def turns_of(messages: Any, where: str) -> list[Turn]:
         role = role_of(text_of(message, speaker, where))
         if role is None:
             named = "user, assistant and system, human and gpt, patient and doctor"
-            raise DataError(f"{where}: turn {number:,} is of none of the roles {named}.", code="FW-DATA-032")
+            fix = "Give every turn one of these roles; leave out what a tool said, or write it into the turn before."
+            raise DataError(f"{where}: turn {number:,} is of none of the roles {named}.", code="FW-DATA-032", fix=fix)
         found.append(Turn(role, text_of({words: _plain(message[words])}, words, where)))
     return found
 
@@ -60,12 +61,17 @@ def joined(turns: Iterable[Turn], file: File, drops: Drops, row: int) -> list[Tu
 
     Many chat templates know no two turns of one role in a row.
     """
+    return merged(turns, lambda reason: drops.add(file.name, reason, row=row, expected=True))
+
+
+def merged(turns: Iterable[Turn], count: Callable[[str], None] = lambda _: None) -> list[Turn]:
+    """The same; ``count`` is told why a turn does not stand alone."""
     found: list[Turn] = []
     for turn in turns:
         if not turn.text:
-            drops.add(file.name, "turn is empty", row=row, expected=True)
+            count("turn is empty")
         elif found and found[-1].role == turn.role:
-            drops.add(file.name, "turn follows one of the same role: joined to it", row=row, expected=True)
+            count("turn follows one of the same role: joined to it")
             found[-1] = Turn(turn.role, f"{found[-1].text}\n{turn.text}")
         else:
             found.append(turn)

@@ -19,9 +19,11 @@ from fedward.client.corpora.questions import unit_of
 from fedward.client.corpora.text_corpus import has_keys, text_of
 from fedward.client.data.documents import File
 from fedward.client.data.drops import Drops
+from fedward.client.data.text import UNSPACED_LETTER
 from fedward.units import UnitName
 
 _PROMPTS = ("prompt", "question", "instruction")
+LEAST_LETTERS = 4  # of a script without blanks in a prompt that can be told from the beginning of an answer
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \n]?")
 
 
@@ -85,9 +87,12 @@ def _side(record: Mapping[str, Any], key: str, prompt: list[Turn], where: str) -
 
 
 def _inside(record: Mapping[str, Any], prompt: list[Turn]) -> str:
-    """A prompt of several words with which both answers begin again."""
-    asked = prompt[0].text if len(prompt) == 1 and " " in prompt[0].text else ""
-    again = re.compile(rf"\s*{re.escape(asked)}\s")
+    """A prompt of several words, or letters of a script without blanks, with which both answers begin again."""
+    asked = prompt[0].text if len(prompt) == 1 else ""
+    letters = len(UNSPACED_LETTER.findall(asked))
+    if " " not in asked and letters < LEAST_LETTERS:
+        return ""
+    again = re.compile(rf"\s*{re.escape(asked)}" + ("" if letters >= LEAST_LETTERS else r"\s"))
     return asked if all(again.match(str(record[key])) for key in ("chosen", "rejected")) else ""
 
 

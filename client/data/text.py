@@ -51,6 +51,9 @@ _UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 """A word; of scripts that write none (Han, Kana, Thai, Lao, Khmer) a letter."""
 
+UNSPACED_LETTER = re.compile(rf"[{_UNSPACED}\u1000-\u109f]")
+"""A letter of a script without blanks between words, Burmese among them."""
+
 _NOT_A_WORD = re.compile(r"[^a-z0-9.+/ -]+")  # of ASCII
 _SPACES = re.compile(r"\s+")
 

@@ -32,7 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
 from fedward.client.models.families.family import LANGUAGE_HEADS, LayerByLayer, refused
 from fedward.client.models.precision import Precision, chosen_device, reduce_precision
-from fedward.client.models.registry import ModelConfig, ModelFiles, ReadOut, damaged, opened_weights
+from fedward.client.models.registry import ModelConfig, ModelFiles, ReadOut, damaged, listed, opened_weights
 from fedward.client.models.vocabulary_loss import vocabulary_loss
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
@@ -141,8 +141,7 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
             raise damaged(
                 f"The model's files hold no {kind!r} head: it was saved without an output over the vocabulary."
             )
-        if {name: tuple(each.get_shape()) for name, each in slices.items()} != expected:
-            raise damaged("The model's weights are not those that its config.json describes.")
+        _check_shapes({name: tuple(each.get_shape()) for name, each in slices.items()}, expected)
         if any(each.get_dtype() not in _FLOATS for each in slices.values()):
             raise damaged("The model's weights are not floating-point numbers.")
         model = empty_base(config, kind)
@@ -153,6 +152,18 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
     # peft writes this into the adapter's configuration: the public name, never a path of this machine.
     model.name_or_path = files.name
     return model.requires_grad_(False).eval()
+
+
+def _check_shapes(held: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises FW-MODEL-001 with the names of tensors that are missing, too many or of another shape."""
+    found = {
+        "are missing": expected.keys() - held.keys(),
+        "no part of it is": held.keys() - expected.keys(),
+        "have another shape": {name for name in held.keys() & expected.keys() if held[name] != expected[name]},
+    }
+    told = "; ".join(f"{listed(names)} ({why})" for why, names in found.items() if names)
+    if told:
+        raise damaged(f"The model's weights are not those that its config.json describes: {told}.")
 
 
 def empty_base(config: ModelConfig, kind: HeadKind = "sequence", *, seed: int = 0) -> nn.Module:

@@ -10,8 +10,9 @@ What a loader leaves away here, a base model is scored under the adapter's name:
 many is named, as is each setting that would change what the tensors do.
 """
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, linear_maps
-from fedward.client.models.registry import ModelConfig, ModelFiles, json_object
+from fedward.client.models.registry import ModelConfig, ModelFiles, json_object, listed
 from fedward.errors import IntegrityError
 from fedward.tasks.task import Head
 
@@ -41,8 +42,6 @@ _SILENT = frozenset({
 
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
 """Of ``init_lora_weights``; the others change the base model's weights too."""
-
-SHOWN = 4  # names in a message
 
 
 def is_peft_adapter(folder: Path) -> bool:
@@ -77,16 +76,6 @@ def unfit(told: str) -> IntegrityError:
     """FW-MODEL-005, with what to do about somebody else's adapter."""
     fix = "Use the adapter's whole folder, with the base model that it was trained on (--base)."
     return IntegrityError(told, code="FW-MODEL-005", fix=fix)
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first names for a message, and how many more there are."""
-    known = sorted(names)
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return (
-        ", ".join(repr(name[:120]) if name.isprintable() else "one that cannot be printed" for name in known[:SHOWN])
-        + more
-    )
 
 
 def _check_settings(document: Mapping[str, Any]) -> None:
@@ -165,7 +154,7 @@ def _settings(document: Mapping[str, Any], adapted: list[str], config: ModelConf
     if not alike or layers != list(range(layers[0], config.layers)):
         raise unfit("The adapter sits on some layers only, and not on the same maps of all layers up to the last.")
     rank, alpha = document.get("r"), document.get("lora_alpha")
-    if type(rank) is not int or not isinstance(alpha, int | float) or isinstance(alpha, bool):
+    if type(rank) is not int or isinstance(alpha, bool) or not isinstance(alpha, int | float) or math.isinf(alpha):
         raise unfit("The adapter's configuration does not say its rank and alpha.")
     return LoraSettings(
         rank=rank,

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,9 +34,10 @@ from fedward.tasks.task import Head, Task
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 READ_OUT = "read_out.json"
-OPTIONAL_FILES = ("tokenizer_config.json", READ_OUT)
+OPTIONAL_FILES = ("tokenizer_config.json", "chat_template.jinja", "chat_template.json", READ_OUT)  # hashed where they are
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHOWN = 4  # names in a message
 MAX_NAME = 80  # characters that a folder gives its model at most
 MAX_CONFIG_BYTES = 256 * 1024
 MAX_READ_OUT = 1e4  # size of a number of a read-out
@@ -71,7 +72,7 @@ KNOWN_MODELS = (
     KnownModel(
         name="tiny-decoder",
         family="llama",
-        summary="1.2 M parameters, writes synthetic notes; for demonstrations and tests of language models",
+        summary="1.3 M parameters, writes synthetic notes; for demonstrations and tests of language models",
         packaged="tiny_decoder",
     ),
     KnownModel(
@@ -302,6 +303,16 @@ def _read_outs(path: Path, hidden: int) -> dict[str, ReadOut]:
 def damaged(told: str) -> ConfigError:
     """FW-MODEL-001: a model folder that is incomplete, or whose files are not what they have to be."""
     return ConfigError(told, code="FW-MODEL-001")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names for a message, and how many more there are."""
+    known = sorted(names)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return (
+        ", ".join(repr(name[:120]) if name.isprintable() else "one that cannot be printed" for name in known[:SHOWN])
+        + more
+    )
 
 
 def json_object(path: Path, limit: int) -> dict[str, Any]:

@@ -121,6 +121,9 @@ _BY_SOURCE = {_normal(template.source): template for template in TEMPLATES}
 def template_of(files: ModelFiles) -> Template:
     """The template of a model folder, which is never run; raises FW-MODEL-011 (not one that is known by its text)."""
     source = _tokenizer_config(files).get("chat_template")
+    apart = files.folder / "chat_template.json"
+    if apart.is_file():
+        source = json_object(apart, MAX_TOKENIZER_CONFIG_BYTES).get("chat_template", source)
     if (files.folder / "chat_template.jinja").is_file():
         source = (files.folder / "chat_template.jinja").read_text(encoding="utf-8")[:MAX_TOKENIZER_CONFIG_BYTES]
     if source is None:

@@ -61,7 +61,8 @@ def records_of(path: Path) -> Iterator[tuple[int, Any]]:
 
     found = files(path)
     if len(found) != 1:
-        raise DataError(f"{path} is not one file of records.", code="FW-DATA-011")
+        fix = "Give the path of one file of JSON lines."
+        raise DataError(f"{path} is not one file of records.", code="FW-DATA-011", fix=fix)
     yield from found[0].json()
 
 

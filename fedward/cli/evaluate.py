@@ -162,7 +162,8 @@ def load_scored(
     """The adapter in ``run``, or the model of that name or folder with an adapter that changes nothing.
 
     Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another task),
-    FW-CONFIG-042 (a model without an adapter needs a task of language models).
+    FW-CONFIG-042 (a model without an adapter needs a task of language models), FW-CONFIG-046 (``base`` of a model
+    without an adapter, or ``max_tokens`` of an adapter that says its own).
     """
     from fedward.client.models.adapter_files import load_adapter, read_card
     from fedward.client.models.peft_adapters import is_peft_adapter
@@ -176,8 +177,13 @@ def load_scored(
         card = read_card(folder)
         if task not in (None, card.task):
             raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
+        if max_tokens is not None:
+            told = f"--max-tokens is given, and the adapter reads {card.max_tokens} tokens, as it was trained."
+            raise ConfigError(told, code="FW-CONFIG-046")
         files = resolve_named(card.base_model) if base is None else resolve(base if base.is_dir() else str(base))
         return Scored(load_adapter(folder, base=files), files, local_task(card.task), card.max_tokens)
+    if base is not None:
+        raise ConfigError("--base is given for a model that has no adapter.", code="FW-CONFIG-046")
     if task is None:
         raise ConfigError("A model without an adapter has no task of its own.", code="FW-CONFIG-042")
     local, files = local_task(task), resolve(run if run.is_dir() else str(run))

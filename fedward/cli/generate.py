@@ -66,10 +66,13 @@ def generate(
         raise typer.BadParameter("Give either --prompt or --data.", param_hint="--prompt")
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already.", code="FW-CONFIG-005", fix="Choose another file.")
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent}.", code="FW-CONFIG-004", fix="Make it, or choose another.")
     warning = unsafe(run)
     if warning:
         Console(stderr=True, highlight=False).print(f"Warning: {warning}", style="yellow", soft_wrap=True)
-    pen = Pen(load_scored(run, task or default_task(run), base=base), Sampling(max_new_tokens, temperature, seed))
+    sampling = Sampling(max_new_tokens, temperature, seed)
+    pen = Pen(load_scored(run, task or default_task(run), base=base), sampling)
     records: Iterable[tuple[int, Any]] = [(1, {"prompt": prompt})] if data is None else records_of(data)
     written = pen.written(records)
     if out is not None:
@@ -120,12 +123,14 @@ class Pen:
 def unsafe(run: Path) -> str:
     """Why texts of the adapter in ``run`` may repeat records of persons; empty where nothing speaks for it."""
     from fedward.client.models.adapter_files import read_card
+    from fedward.client.models.peft_adapters import is_peft_adapter
 
+    silent = "The adapter does not say whether it was trained with differential privacy; it may repeat its records."
     if not run.is_dir() or not any((folder / "fedward.json").is_file() for folder in (run / "adapter", run)):
-        return ""
+        return silent if run.is_dir() and is_peft_adapter(run) else ""
     privacy = read_card(adapter_folder(run)).privacy
     if privacy is None:
-        return "The adapter does not say whether it was trained with differential privacy; it may repeat its records."
+        return silent
     if privacy.epsilon is not None or not UNITS[privacy.unit].persons:
         return ""
     return (
@@ -147,5 +152,7 @@ def default_task(run: Path) -> str | None:
 
 def _save(written: Iterator[dict[str, Any]], out: Path) -> int:
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in written]
+    if not lines:
+        raise DataError("The file of prompts holds no record.", code="FW-DATA-006")
     out.write_text("".join(lines), encoding="utf-8")
     return len(lines)

@@ -35,7 +35,8 @@ def import_model(source: Path, target: Path, progress: Progress = lambda _: None
     if not source.is_dir():
         raise ConfigError(f"There is no folder {source}.", code="FW-CONFIG-004")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"The folder {target} already holds something.", code="FW-CONFIG-005")
+        told = f"The folder {target} already holds something."
+        raise ConfigError(told, code="FW-CONFIG-005", fix="Choose another --out folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".import-", dir=target.parent))

@@ -80,6 +80,8 @@ def read_safetensors(path: Path) -> dict[str, Weight]:
         header = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise unreadable(f"The header of {path.name} is not valid JSON.") from error
+    if not isinstance(header, dict):
+        raise unreadable(f"The header of {path.name} is no JSON object.")
     header.pop("__metadata__", None)
     weights, reached = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: _start(item[1])):

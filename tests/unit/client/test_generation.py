@@ -115,6 +115,10 @@ def test_a_model_that_predicts_a_class_writes_nothing(decoder, writer):
             {"messages": [{"role": "user", "content": "may i"}, {"role": "assistant", "content": "no"}]},
             [Turn("user", "may i")],
         ),
+        (  # as a conversation is learnt from
+            {"messages": [{"role": "user", "content": said} for said in ("may i", "", "now")]},
+            [Turn("user", "may i\nnow")],
+        ),
     ],
 )
 def test_a_record_asks_all_but_its_last_answer(record, asked):

@@ -81,6 +81,8 @@ def test_a_pair_in_five_forms_is_one_prompt_and_two_answers(tables: Tables) -> N
             ["hi", "55", "may i"],
         ),
         ({"prompt": "may i", "chosen": "may i abc", "rejected": "may i 777"}, ["may i"]),
+        ({"prompt": "发热怎么办？", "chosen": "发热怎么办？abc", "rejected": "发热怎么办？777"}, ["发热怎么办？"]),
+        ({"prompt": "发热怎么办？", "chosen": "发热怎么办？\nabc", "rejected": "发热怎么办？ 777"}, ["发热怎么办？"]),
     ],
 )
 def test_other_forms_of_pairs(tmp_path: Path, record: Any, context: list[str]) -> None:

@@ -3,7 +3,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from fedward.client.models import registry
 from fedward.client.models.adapter_model import load_base
@@ -83,6 +85,14 @@ def test_every_hashed_file_counts(tiny, tmp_path, file):
         read_model_folder(copy, "copy")
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja", "chat_template.json"])
+def test_files_that_change_what_a_model_reads_count_where_they_are(tiny, tmp_path, file):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny.folder, copy)
+    (copy / file).write_text("{}")
+    assert read_model_folder(copy, "copy").sha256 != tiny.sha256
+
+
 def test_a_pinned_model_with_other_files_is_refused(tiny, cache, monkeypatch):
     shutil.copytree(tiny.folder, cache / "pinned")
     for sha256 in (tiny.sha256, "0" * 64):
@@ -126,6 +136,15 @@ def test_weights_must_be_those_of_the_configuration(tiny, tmp_path):
     (tmp_path / "copy" / "config.json").write_text(json.dumps(document | {"num_hidden_layers": 2}))
     with raises("FW-MODEL-001", match="weights"):
         load_base(resolve(tmp_path / "copy"))
+    tensors = load_file(tiny.folder / "model.safetensors")
+    for change, name in (
+        ({"encoder.layer.0.strange.weight": np.zeros(1, np.float32)}, "strange"),
+        ({"embeddings.LayerNorm.weight": np.zeros(3, np.float32)}, "LayerNorm"),
+    ):
+        (tmp_path / "copy" / "config.json").write_text(json.dumps(document))
+        save_file(tensors | change, tmp_path / "copy" / "model.safetensors")
+        with raises("FW-MODEL-001", match=name):
+            load_base(resolve(tmp_path / "copy"))
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"not safetensors")
     with raises("FW-MODEL-001"):
         load_base(resolve(tmp_path / "copy"))
