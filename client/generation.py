@@ -79,13 +79,9 @@ class Author:
         Where the model has an encoder, that reads the prompt and the decoder begins an answer of its own. Raises
         FW-DATA-035 (the prompt is empty, or leaves no room for one token within the model's positions).
         """
-        most, encoded = self._model.config.max_tokens, self._model.lora.head.kind == "seq2seq"
+        encoded = self._model.lora.head.kind == "seq2seq"
+        room = check_room(prompt, self._writer, self._model.config.max_tokens)
         unread = list(self._writer.opening) if encoded else list(prompt)
-        room = most - len(unread)
-        if not 0 < len(prompt) <= most or room < 1:
-            longest = most if encoded else most - 1
-            told = f"The prompt has {len(prompt):,} tokens; the model takes 1 to {longest:,} and needs one to answer."
-            raise DataError(told, code="FW-DATA-035")
         draws, reader = sampling.draws(prompt), _Reader(self._model, prompt if encoded else ())
         said: list[int] = []
         for _ in range(min(room, sampling.max_new_tokens)):
@@ -120,6 +116,16 @@ class _Reader:
             read = self._body(input_ids=unread, past_key_values=self._cache, use_cache=True, **self._source)
             logits = self._model.logits(read.last_hidden_state[:, -1])[0]
         return np.asarray(logits.double().cpu().numpy(), np.float64)
+
+
+def check_room(prompt: Sequence[int], writer: Writer, most: int) -> int:
+    """How many tokens a model of ``most`` positions has room for after ``prompt``; raises FW-DATA-035 (none)."""
+    room = most - len(writer.opening if writer.has_encoder else prompt)
+    if not 0 < len(prompt) <= most or room < 1:
+        longest = most if writer.has_encoder else most - 1
+        told = f"The prompt has {len(prompt):,} tokens; the model takes 1 to {longest:,} and needs one to answer."
+        raise DataError(told, code="FW-DATA-035")
+    return room
 
 
 def _choice(

@@ -24,8 +24,9 @@ import torch
 import fedward
 from fedward.client.models.adapter_files import PrivacySection, save_adapter
 from fedward.client.models.adapter_model import resolve_run, set_vector
-from fedward.client.models.families.family import LANGUAGE_HEADS
+from fedward.client.models.families.family import LANGUAGE_HEADS, Pooling
 from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, ResourceError
 from fedward.measures import Outcomes, bootstrap_interval
 from fedward.messages import Stage
@@ -42,10 +43,11 @@ from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, Share
 from fedward.simulations.parties import Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, write_atomically, write_result
-from fedward.simulations.samples import write_samples
+from fedward.simulations.samples import check_samples, write_samples
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
 from fedward.strategies.registry import in_words
+from fedward.tasks.task import HeadKind
 from fedward.units import UNITS
 
 LEDGERS = "ledgers"
@@ -120,16 +122,26 @@ _POOLED = {
 _USE_LANGUAGE_MODEL = """## Load it with peft
 ```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import {language_class}, PreTrainedTokenizerFast
 
 base = "..."                                        # `fedward models path {base}` prints the folder
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".").eval()
+model = PeftModel.from_pretrained({language_class}.from_pretrained(base), ".").eval()
 tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
-prompt = tokenizer("The patient", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))
+{language_use}
 ```
 `fedward evaluate FOLDER --data FILE` scores it.
 """
+
+_SPEAKING = """prompt = tokenizer("The patient", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))"""
+_FILLING = """hidden = tokenizer(f"The patient has {tokenizer.mask_token or '[MASK]'}.", return_tensors="pt")
+print(tokenizer.decode(model(**hidden).logits[0].argmax(-1)))"""
+LANGUAGE_CLASSES: dict[HeadKind, tuple[str, str]] = {
+    "causal": ("AutoModelForCausalLM", _SPEAKING),
+    "seq2seq": ("AutoModelForSeq2SeqLM", _SPEAKING),
+    "masked": ("AutoModelForMaskedLM", _FILLING),
+}
+"""By the kind of head: the class of transformers, and how it is used."""
 
 _BANNER = """
 **NON-PRIVATE: share this adapter only where the training data themselves may be shared.**
@@ -208,6 +220,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     files = resolve(scenario.model)
     with display, staged(options) as folder:
         draft = draft_plan(scenario, files)
+        check_samples(files, local_task(draft.task), scenario.samples)
         sites, privacy = make_sites(scenario, draft), draft.privacy
         promised, rounds = privacy.epsilon if privacy.private else None, draft.training.rounds
         display.start(draft.name, hospitals=len(sites), rounds=rounds, epsilon=promised, unit=privacy.unit)
@@ -559,19 +572,25 @@ def write_adapter(facts: Facts, folder: Path) -> str:
     )
 
 
+def usage(kind: HeadKind, base: str, max_tokens: int, pooling: Pooling = "mean") -> str:
+    """Lines of Python that load an adapter under a head of ``kind`` with plain peft."""
+    if kind not in LANGUAGE_HEADS:
+        return _USE_HEAD.format(base=base, max_tokens=max_tokens, pooled=_POOLED[pooling])
+    name, lines = LANGUAGE_CLASSES[kind]
+    return _USE_LANGUAGE_MODEL.format(base=base, language_class=name, language_use=lines)
+
+
 def card(facts: Facts, *, personal: bool) -> str:
     """What the adapter is and how to load it; ``personal`` where every hospital keeps a part of its own."""
     plan, reasons = facts.run.plan, non_private_reasons(facts)
     spent = f"epsilon {wording.epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}"
     promise = f"{plan.privacy.unit.capitalize()}-level {spent}; see result.json."
-    speaks = facts.run.task.head.kind in LANGUAGE_HEADS
-    usage = _USE_LANGUAGE_MODEL if speaks else _USE_HEAD
+    kind = facts.files.config().head_for(facts.run.task).kind
+    speaks = kind in LANGUAGE_HEADS
     return _CARD.format(
         name=plan.name,
         head=" that predicts" if speaks else " and a linear head that predict",
-        usage=usage.format(
-            base=facts.files.name, max_tokens=plan.adapter.max_tokens, pooled=_POOLED[facts.files.config().pooling]
-        ),
+        usage=usage(kind, facts.files.name, plan.adapter.max_tokens, facts.files.config().pooling),
         banner=_BANNER if reasons else "",
         rank=plan.adapter.rank,
         alpha=plan.adapter.alpha,

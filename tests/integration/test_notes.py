@@ -12,6 +12,7 @@ from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.synthetic import HospitalSpec
 from fedward.simulations.synthetic.notes import draw_notes
+from tests.codes import raises
 
 NAMES = ("ash", "birch", "cedar")
 
@@ -30,6 +31,14 @@ def small():
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("notes") / "run"
     return run_scenario(small(), Options(out=out, display="silent", no_dp=True)), out
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_charged(tmp_path):
+    scenario = small()
+    scenario = scenario.model_copy(update={"samples": scenario.samples.model_copy(update={"prompts": ("a " * 600,)})})
+    with raises("FW-DATA-035", match="Prompt 1"):
+        run_scenario(scenario, Options(out=tmp_path / "run", state=tmp_path / "ledgers", display="silent"))
+    assert not (tmp_path / "ledgers").exists()
 
 
 def test_the_scores_lie_between_the_untrained_decoder_and_the_entropy(run):
