@@ -34,7 +34,12 @@ from fedward.tasks.task import Head, Task
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 READ_OUT = "read_out.json"
-OPTIONAL_FILES = ("tokenizer_config.json", "chat_template.jinja", "chat_template.json", READ_OUT)  # hashed where they are
+OPTIONAL_FILES = (
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    READ_OUT,
+)  # hashed where they are
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHOWN = 4  # names in a message
