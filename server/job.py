@@ -142,8 +142,8 @@ def run_job(transport: GridTransport, path: Path) -> None:
 def run_federation(transport: GridTransport, path: Path) -> None:
     """Runs the job in ``path`` to its final adapter; a job that was stopped goes on when it is submitted again.
 
-    Raises ConfigError, AuthenticationError (a file of the job is missing or wrong), RoundLostError (the run cannot go
-    on), QuorumError, FW-TIME-002 (too few hospitals: who is missing stands in a file beside the result).
+    Raises ConfigError, AuthenticationError, ResourceError (a file of the job is wrong or missing), RoundLostError (the
+    run cannot go on), QuorumError, FW-TIME-002 (too few hospitals: who is missing stands in a file beside the result).
     """
     job = parse(json.loads(path.read_bytes()), FederationJob, source=path.name)
     result = Path(job.result)

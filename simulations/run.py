@@ -135,7 +135,7 @@ tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
 _SPEAKING = """prompt = tokenizer("The patient", return_tensors="pt")
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))"""
 _FILLING = """hidden = tokenizer(f"The patient has {tokenizer.mask_token or '[MASK]'}.", return_tensors="pt")
-print(tokenizer.decode(model(**hidden).logits[0].argmax(-1)))"""
+print(tokenizer.decode(model(**hidden)[0][0].argmax(-1)))"""
 LANGUAGE_CLASSES: dict[HeadKind, tuple[str, str]] = {
     "causal": ("AutoModelForCausalLM", _SPEAKING),
     "seq2seq": ("AutoModelForSeq2SeqLM", _SPEAKING),

@@ -344,7 +344,7 @@ def _from_zip(path: Path) -> tuple[Any, dict[str, _Bytes]]:
             if f"{prefix}byteorder" in entries and archive.read(f"{prefix}byteorder") != b"little":
                 raise unreadable(f"The file {path.name} was written on a machine of another byte order.")
             top = _Machine(BytesIO(archive.read(programs[0]))).run()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, struct.error) as error:
         raise unreadable(f"The file {path.name} is no sound ZIP archive.") from error
     data = f"{prefix}data/"
     return top, {name.removeprefix(data): _placed(path, entries[name]) for name in entries if name.startswith(data)}

@@ -10,7 +10,6 @@ import pytest
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import PlanTerms, Proposal, sign_proposal
 from fedward.config import to_toml
-from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
@@ -33,7 +32,7 @@ def test_the_log_of_a_run_is_private_and_says_how_it_ended(job):
     old = os.umask(0)
     try:
         for _ in range(2):
-            with pytest.raises(ConfigError) as caught:
+            with raises("FW-RESOURCE-301") as caught:  # a file of the run is missing
                 run_federation(None, job)
     finally:
         os.umask(old)

@@ -185,6 +185,18 @@ def test_truncated_files_are_refused(tmp_path, zipped, kept):
             weight.read()
 
 
+def test_an_archive_that_points_before_its_beginning_is_refused(tmp_path):
+    """Broken: an OSError of the system, for a place below zero; found by mutated bytes."""
+    archive(tmp_path / "m.bin", b"\x80\x02}.")
+    raw = bytearray((tmp_path / "m.bin").read_bytes())
+    place = raw.rindex(b"PK\x05\x06") + 16  # where the directory begins, as the end record says
+    (begins,) = struct.unpack_from("<I", raw, place)
+    struct.pack_into("<I", raw, place, begins + 1000)
+    (tmp_path / "m.bin").write_bytes(raw)
+    with raises("FW-MODEL-013"):
+        read_pickled(tmp_path / "m.bin")
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_arbitrary_programs_never_crash(tmp_path_factory, code, whole):
