@@ -4,7 +4,7 @@ import pytest
 
 from fedward.cli.main import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 SITES = "".join(f'[[data.site]]\nname = "{name}"\npatients = 80\n' for name in "abc")
 SCENARIO = f"""

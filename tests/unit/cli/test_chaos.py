@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from fedward.cli import chaos as command
 from fedward.cli import main as cli
 
+pytestmark = pytest.mark.torch  # the agreement pins a hospital's core
+
 POINTS = [("coordinator", "replace Archive.stage", "before"), ("site-0", "send FleetSession.send", "amid")]
 
 
