@@ -23,7 +23,7 @@ import torch
 
 import fedward
 from fedward.client.models.adapter_files import PrivacySection, save_adapter
-from fedward.client.models.adapter_model import resolve_run, set_vector
+from fedward.client.models.adapter_model import SUM_SCALE, resolve_run, set_vector
 from fedward.client.models.families.family import LANGUAGE_HEADS, Pooling
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.tasks import local_task
@@ -115,8 +115,8 @@ risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
 
 _POOLED = {
     "mean": "(hidden * mask).sum(1) / mask.sum(1)",
-    "sum": "(hidden * mask).sum(1) / 10",
-    "last": "hidden[torch.arange(len(hidden)), batch['attention_mask'].sum(1) - 1]",
+    "sum": f"(hidden * mask).sum(1) / {SUM_SCALE:g}",
+    "last": "hidden[range(len(hidden)), (batch['attention_mask'] * torch.arange(hidden.shape[1])).argmax(1)]",
 }
 
 _USE_LANGUAGE_MODEL = """## Load it with peft

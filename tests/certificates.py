@@ -1,6 +1,7 @@
-"""Certificates that tests need: files of one that is its own authority."""
+"""What tests of TLS share: a certificate that is its own authority, and handshakes in memory."""
 
 import datetime
+import ssl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,3 +29,18 @@ def self_signed(folder, host):
     (folder / "cert.pem").write_bytes(made.public_bytes(pem))
     (folder / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
     return folder / "cert.pem", folder / "key.pem"
+
+
+def shake_hands(client, server, host=None):
+    """A TLS handshake of both contexts in memory; returns the version both agreed on. Raises ssl.SSLError."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there, server_hostname=host), server.wrap_bio(there, back, server_side=True)]
+    waiting = list(ends)
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass  # it waits for the other end
+    return ends[0].version()

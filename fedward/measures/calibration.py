@@ -7,6 +7,7 @@ of its bin in logits.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -110,9 +111,9 @@ class Recalibrated(HistogramMeasure):
         negatives, positives = split(sums[HISTOGRAM.name])
         return self.fitted(middles(len(positives)), positives, negatives)
 
+    @abstractmethod
     def fitted(self, logits: Floats, positives: Floats, negatives: Floats) -> float | None:
         """The number from how many records of each logit have the outcome and have it not, all ``[K]``."""
-        raise NotImplementedError
 
 
 class CalibrationSlope(Recalibrated):

@@ -144,14 +144,16 @@ def write_base_model(folder: Path, encoder: nn.Module, tokenizer: Tokenizer, doc
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def pooled_features(encoder: nn.Module, tokens: Tokens, *, batch: int = 256) -> NDArray[np.float32]:
-    """Mean-pooled last hidden state of every text, float32 ``[N, hidden]``."""
+def pooled_features(
+    encoder: nn.Module, tokens: Tokens, *, pool: Callable[[Tensor, Tensor], Tensor] = mean_pool, batch: int = 256
+) -> NDArray[np.float32]:
+    """Last hidden state of every text, pooled over its tokens, float32 ``[N, hidden]``."""
     order = np.argsort(tokens.lengths, kind="stable")
     parts = []
     with torch.no_grad():
         for start in range(0, len(order), batch):
             ids, mask = rows_of(tokens, order[start : start + batch])
-            parts.append(mean_pool(encoder(ids, attention_mask=mask).last_hidden_state, mask).numpy())
+            parts.append(pool(encoder(ids, attention_mask=mask).last_hidden_state, mask).numpy())
     features = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
     features[order] = np.concatenate(parts)
     return features

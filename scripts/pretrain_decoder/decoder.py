@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fedward.client.models.adapter_model import empty_base, isolated_randomness
 from fedward.client.models.registry import check_model_config
 from fedward.client.models.templates import TEMPLATES
+from scripts.pretrain.encoder import one_thread
 from scripts.pretrain_decoder.vocabulary import CLOSE_ID, END_ID, SPECIAL_TOKENS, START_ID
 
 Progress = Callable[[int, int, float], None]
@@ -109,13 +110,8 @@ def pretrain(
     """
     document = config_document(vocabulary, settings)
     decoder = empty_base(check_model_config(document), "causal", seed=settings.seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the order of floating-point sums depends on it, and the result is known by its hash
-    try:
-        with isolated_randomness(settings.seed):
-            _train(decoder, sequences, settings, progress)
-    finally:
-        torch.set_num_threads(threads)
+    with isolated_randomness(settings.seed), one_thread():
+        _train(decoder, sequences, settings, progress)
     return decoder.to(torch.bfloat16).float().eval(), document
 
 

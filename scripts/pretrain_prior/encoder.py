@@ -21,7 +21,7 @@ from torch import nn
 from fedward.client.models.adapter_model import SUM_SCALE, empty_base, isolated_randomness, sum_pool
 from fedward.client.models.registry import ModelConfig, check_model_config
 from fedward.client.models.tokens import Tokens, encode
-from scripts.pretrain.encoder import config_document, one_thread, rows_of
+from scripts.pretrain.encoder import config_document, one_thread, pooled_features, rows_of
 from scripts.pretrain.vocabulary import PAD_ID
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Settings:
     heads: int = 4
     intermediate: int = 256
     positions: int = 192
-    epochs: int = 4
+    epochs: int = 8
     batch: int = 32
     learning_rate: float = 3e-3
     warm_up: float = 0.06
@@ -69,22 +69,10 @@ def pretrain(
     with isolated_randomness(settings.seed), one_thread():
         _train(encoder, tokens, points, logits, settings, progress, train=len(texts) - held)
         _standardise(encoder, config, tokens)
-        features = summed_features(encoder, tokens).astype(np.float64)
+        features = pooled_features(encoder, tokens, pool=sum_pool).astype(np.float64)
     weight, bias = _ridge(features[:-held], logits[:-held], settings.ridge)
     rest = logits[-held:] - features[-held:] @ weight - bias
     return Prior(encoder.eval(), document, weight, bias, 1.0 - float(rest.var() / logits[-held:].var()))
-
-
-def summed_features(encoder: nn.Module, tokens: Tokens, *, batch: int = 256) -> NDArray[np.float32]:
-    """Summed last hidden state of every text, float32 ``[N, hidden]``."""
-    order, parts = np.argsort(tokens.lengths, kind="stable"), []
-    with torch.no_grad():
-        for start in range(0, len(order), batch):
-            ids, mask = rows_of(tokens, order[start : start + batch])
-            parts.append(sum_pool(encoder(ids, attention_mask=mask).last_hidden_state, mask).numpy())
-    features = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
-    features[order] = np.concatenate(parts)
-    return features
 
 
 def _train(
@@ -139,7 +127,10 @@ def _standardise(encoder: nn.Module, config: ModelConfig, tokens: Tokens) -> Non
 
     Summing is linear and the norm ends in ``weight * x + bias``; the bias counts once for each token of a text.
     """
-    features, lengths = summed_features(encoder, tokens).astype(np.float64), tokens.lengths.astype(np.float64)
+    features, lengths = (
+        pooled_features(encoder, tokens, pool=sum_pool).astype(np.float64),
+        tokens.lengths.astype(np.float64),
+    )
     bias = features.mean(0) / lengths.mean()  # summed features without it are those less bias times length
     deviation = np.maximum((features - np.outer(lengths, bias)).std(0), 1e-6)
     norm = encoder.encoder.layer[config.layers - 1].output.LayerNorm

@@ -18,7 +18,7 @@ from fedward.client.link import (
     _tls,
     open_http,
 )
-from tests.certificates import self_signed
+from tests.certificates import self_signed, shake_hands
 from tests.codes import raises
 
 
@@ -79,21 +79,6 @@ def test_a_redirect_is_followed_nowhere(status):
     assert asked == ["https://fl.example/v1/fleet/push-object"]
 
 
-def shake_hands(client, server):
-    """A TLS handshake in memory; returns the version both agreed on."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(back, there, server_hostname="fl.example"), server.wrap_bio(there, back, server_side=True)]
-    waiting = list(ends)
-    while waiting:
-        for end in list(waiting):
-            try:
-                end.do_handshake()
-                waiting.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-    return ends[0].version()
-
-
 @pytest.mark.attack("anybody on the way", "has the hospital speak TLS 1.2")
 def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
     """Before TLS 1.3 the hospital's certificate, and with it its name, travels in the open."""
@@ -101,10 +86,10 @@ def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
     client = _tls(Endpoint("fl.example:443", root_certificates=certificate.read_bytes()))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
-    assert shake_hands(client, server) == "TLSv1.3"
+    assert shake_hands(client, server, "fl.example") == "TLSv1.3"
     server.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
-        shake_hands(client, server)
+        shake_hands(client, server, "fl.example")
 
 
 @pytest.mark.attack("whoever answers for the coordinator", "has a certificate of another CA")
@@ -117,7 +102,7 @@ def test_a_coordinator_with_a_certificate_of_another_ca_is_not_spoken_to(tmp_pat
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*other)
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(client, server)
+        shake_hands(client, server, "fl.example")
 
 
 def capped(response, limit=10):

@@ -9,7 +9,7 @@ import pytest
 
 from fedward.server import gateway, ingress
 from fedward.server.gateway import GatewaySettings
-from tests.certificates import self_signed
+from tests.certificates import self_signed, shake_hands
 
 
 @pytest.fixture
@@ -18,21 +18,6 @@ def settings(tmp_path):
     certificate, key = map(str, self_signed(tmp_path, "coordinator"))
     files = {"certificate": certificate, "key": key}
     return GatewaySettings("state.db", "127.0.0.1", 0, "token", "secret", client_ca=files["certificate"], **files)
-
-
-def shake_hands(server, client):
-    """A TLS handshake in memory, and one message from the client, which shows what the server thought of it."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
-    waiting = list(ends)
-    while waiting:
-        for end in list(waiting):
-            try:
-                end.do_handshake()
-                waiting.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-    return ends[0].version()
 
 
 def hospital(settings=None):
@@ -47,27 +32,27 @@ def hospital(settings=None):
 @pytest.mark.attack("anybody on the way", "has the coordinator speak TLS 1.2")
 def test_nothing_older_than_tls_1_3_is_spoken(settings):
     server = gateway._tls(settings)
-    assert shake_hands(server, hospital(settings)) == "TLSv1.3"
+    assert shake_hands(hospital(settings), server) == "TLSv1.3"
     old = hospital(settings)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
-        shake_hands(server, old)
+        shake_hands(old, server)
 
 
 @pytest.mark.attack("stranger", "connects without a certificate")
 def test_whoever_has_no_certificate_of_the_ca_is_refused(settings):
     with pytest.raises(ssl.SSLError):
-        shake_hands(gateway._tls(settings), hospital())
-    assert shake_hands(gateway._tls(replace(settings, client_ca="")), hospital())
+        shake_hands(hospital(), gateway._tls(settings))
+    assert shake_hands(hospital(), gateway._tls(replace(settings, client_ca="")))
 
 
 @pytest.mark.attack("stranger", "connects with a certificate of another CA")
 def test_a_certificate_of_another_ca_is_refused(settings, tmp_path):
     (tmp_path / "other").mkdir()
     certificate, key = map(str, self_signed(tmp_path / "other", "coordinator"))
-    assert shake_hands(gateway._tls(settings), hospital(settings))
+    assert shake_hands(hospital(settings), gateway._tls(settings))
     with pytest.raises(ssl.SSLError):
-        shake_hands(gateway._tls(settings), hospital(replace(settings, certificate=certificate, key=key)))
+        shake_hands(hospital(replace(settings, certificate=certificate, key=key)), gateway._tls(settings))
 
 
 @pytest.mark.attack("stranger", "admits a node of its own")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedward.simulations.result import CurvePoint, RunResult
-from fedward.simulations.terminal import RunDisplay
+from fedward.simulations.terminal import RoundDone, RunDisplay
 
 
 class Clock:
@@ -55,6 +55,11 @@ def test_without_a_terminal_there_are_plain_lines(result):
     assert "  round 2/4  AUROC \N{EN DASH}  cross-entropy 0.600  epsilon 4.00  3.0 s, 6.0 s left" in lines
     assert "  10/100, 1 min 30 s left" in lines
     assert sum("/100" in line for line in lines) == 10
+
+
+def test_a_round_shows_the_first_two_of_its_measures():
+    measures = {"auroc": 0.8, "log_loss": 0.6, "calibration_slope": 1.1}
+    assert str(RoundDone(1, 4, measures, 2.0, 3.0, None)) == "round 1/4  AUROC 0.800  cross-entropy 0.600  epsilon 2.00"
 
 
 def test_other_measures_stand_below_the_table(result):

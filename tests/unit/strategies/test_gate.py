@@ -69,8 +69,9 @@ def test_calibration_is_taken_back_on_either_side():
         gate = GatePlan(tolerance=0.2, measure="observed_over_expected")
         return optimizers.judge(score, candidate, NOTHING, best, gate=gate, measure=ObservedOverExpected())
 
-    undefined = judge(None, STATE - 1, None)
-    best = judge(Fraction(11, 10), STATE, judge(Fraction(30), STATE, undefined))
+    far_off = judge(Fraction(30), STATE, judge(None, STATE - 1, None))
+    assert far_off.score == 30, "any value is better than none"
+    best = judge(Fraction(11, 10), STATE, far_off)
     assert best.score == 1.1
     assert judge(Fraction(8, 10), STATE + 1, best) is best
     assert judge(Fraction(6, 10), STATE + 1, best) is None
