@@ -118,5 +118,8 @@ def test_no_word_of_the_threshold_table_is_spelt_out():
 def test_the_card_is_that_of_the_files():
     folder = PACKAGED_FOLDER / "clinical_prior"
     sha256 = read_model_folder(folder, "clinical-prior").sha256
-    assert sha256 in (folder / "DATA_CARD.md").read_text(encoding="utf-8")
+    card = (folder / "DATA_CARD.md").read_text(encoding="utf-8")
+    assert sha256 in card
+    for name, value in vars(Settings()).items():  # so that the script without options makes these files again
+        assert f"| {name.replace('_', ' ')} | {value} |" in card
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3 * 2**20
